@@ -1,0 +1,1 @@
+//! The audit event: model, validation, keyed hashing, CBOR and the sealed leaf

@@ -1,0 +1,1 @@
+//! The binary: HTTP, authentication, configuration, command line

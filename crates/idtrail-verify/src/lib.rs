@@ -1,0 +1,1 @@
+//! Offline verification of evidence packages and receipts; trusts nothing but the pinned policy
