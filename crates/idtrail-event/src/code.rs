@@ -1,0 +1,186 @@
+//! The closed lists that stand in clear in a leaf: event types, channels, sources.
+//!
+//! A number that a list does not know is kept and shown as a number, so that an old reader can read a newer log.
+
+use core::fmt;
+
+use crate::retention::ClassId;
+
+/// Who may post an event of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poster {
+    /// Clients, through the API.
+    Client,
+    /// Only this system.
+    System,
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident($number:ty) { $($(#[$item_doc:meta])* $item:ident = $code:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name($number);
+
+        impl $name {
+            $($(#[$item_doc])* pub const $item: Self = Self($code);)*
+
+            /// Wraps a code, known or not.
+            pub const fn new(code: $number) -> Self {
+                Self(code)
+            }
+
+            /// Returns the code.
+            pub const fn code(self) -> $number {
+                self.0
+            }
+
+            /// Returns the name of a known code.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($code => Some($text),)*
+                    _ => None,
+                }
+            }
+
+            /// Returns the code of a name.
+            pub fn by_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self($code)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => fmt::Display::fmt(&self.0, f),
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+codes! {
+    /// The type of an event.
+    EventType(u16) {
+        /// A customer was identified.
+        IDENTITY_RESOLUTION = 1, "IDENTITY_RESOLUTION";
+        /// An interaction whose customer is not known.
+        ANONYMOUS = 2, "ANONYMOUS";
+        /// A consent was given or withdrawn.
+        CONSENT_CHANGE = 3, "CONSENT_CHANGE";
+        /// A system claims to have deleted data.
+        DATA_DELETION = 4, "DATA_DELETION";
+        /// A configured type; its name is sealed in the event.
+        CUSTOM = 5, "CUSTOM";
+        /// Two customers became one.
+        IDENTITY_MERGE = 16, "IDENTITY_MERGE";
+        /// One customer became several.
+        IDENTITY_SPLIT = 17, "IDENTITY_SPLIT";
+        /// Observations contradict each other.
+        IDENTITY_CONFLICT = 18, "IDENTITY_CONFLICT";
+        /// An identifier became shared, blocked, retired or active.
+        IDENTIFIER_STATE = 19, "IDENTIFIER_STATE";
+        /// An anonymous interaction got its customer.
+        IDENTITY_PROMOTION = 20, "IDENTITY_PROMOTION";
+        /// A person stated something about identities.
+        STEWARD_ASSERTION = 21, "STEWARD_ASSERTION";
+        /// The rules of identity resolution changed.
+        RULESET_CHANGE = 22, "RULESET_CHANGE";
+        /// A person's data were made anonymous.
+        ANONYMIZATION = 23, "ANONYMIZATION";
+        /// The retention classes of the log.
+        CLASS_TABLE = 32, "CLASS_TABLE";
+        /// The first leaf of a log.
+        ORIGIN_START = 33, "ORIGIN_START";
+        /// Keys are about to be destroyed.
+        SHRED_INTENT = 34, "SHRED_INTENT";
+        /// Keys were destroyed.
+        KEY_SHREDDED = 35, "KEY_SHREDDED";
+        /// A late event of an erased person was discarded.
+        STRAGGLER_ERASED = 36, "STRAGGLER_ERASED";
+        /// A suppressed person was met again.
+        SUPPRESSION_HIT = 37, "SUPPRESSION_HIT";
+    }
+}
+
+impl EventType {
+    /// Returns who may post events of this type.
+    pub fn poster(self) -> Poster {
+        if self.0 <= 5 { Poster::Client } else { Poster::System }
+    }
+
+    /// Tells whether a name belongs to this system although the table does not list it.
+    pub fn is_reserved_name(name: &str) -> bool {
+        let system = Self::by_name(name).is_some_and(|known| known.poster() == Poster::System);
+        system || name == "CUSTOM" || name.starts_with("DSR_") || name.starts_with("TASK_")
+    }
+
+    /// Returns the retention class that events of this type are sealed under.
+    pub fn class(self) -> ClassId {
+        match self {
+            Self::ANONYMOUS => ClassId::ANONYMOUS,
+            Self::CONSENT_CHANGE => ClassId::CONSENT,
+            Self::DATA_DELETION => ClassId::DELETION,
+            Self::CUSTOM => ClassId::CUSTOM,
+            Self::CLASS_TABLE | Self::ORIGIN_START | Self::SHRED_INTENT | Self::KEY_SHREDDED | Self::RULESET_CHANGE => {
+                ClassId::SYSTEM
+            }
+            _ => ClassId::IDENTITY,
+        }
+    }
+}
+
+codes! {
+    /// The channel of an interaction.
+    Channel(u8) {
+        /// Not said.
+        NONE = 0, "NONE";
+        /// A call.
+        VOICE = 1, "VOICE";
+        /// A chat on a web page.
+        CHAT = 2, "CHAT";
+        /// Mail.
+        EMAIL = 3, "EMAIL";
+        /// A messaging service.
+        MESSAGE = 4, "MESSAGE";
+        /// A short message.
+        SMS = 5, "SMS";
+        /// A social network.
+        SOCIAL = 6, "SOCIAL";
+        /// A call back.
+        CALLBACK = 7, "CALLBACK";
+        /// A video call.
+        VIDEO = 8, "VIDEO";
+        /// A web page.
+        WEB = 9, "WEB";
+        /// Another one; its name is sealed in the event.
+        OTHER = 255, "OTHER";
+    }
+}
+
+codes! {
+    /// The kind of entry point through which an event came.
+    Source(u8) {
+        /// The JSON API.
+        API = 1, "api";
+        /// CloudEvents.
+        CLOUDEVENTS = 2, "cloudevents";
+        /// EventBridge.
+        EVENTBRIDGE = 3, "eventbridge";
+        /// This system itself.
+        SYSTEM = 4, "system";
+        /// The resolve API.
+        RESOLVE = 5, "resolve";
+        /// Capture from the contact centre.
+        CAPTURE = 6, "capture";
+    }
+}

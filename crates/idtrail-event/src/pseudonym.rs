@@ -1,0 +1,107 @@
+//! Keyed hashing of identifiers: the only form in which a phone number, mail address or account number leaves memory.
+//!
+//! ```text
+//! K     = HKDF-SHA-256(ikm = pepper, salt = tenant, info = "idtrail/id-key/v1" ‖ u16be(type))
+//! frame = "idtrail.id.v1" ‖ 00 ‖ u16be(len tenant) ‖ tenant ‖ u16be(type) ‖ u32be(len x) ‖ x
+//! token = HMAC-SHA-256(K, frame)
+//! ```
+//! Tenant and type are separated twice, by key and by frame; the lengths leave no room for two readings.
+
+use alloc::string::String;
+use core::fmt;
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// What an identifier is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentifierType(pub u16);
+
+impl IdentifierType {
+    /// A phone number, E.164.
+    pub const PHONE: Self = Self(1);
+    /// A mail address.
+    pub const EMAIL: Self = Self(2);
+    /// An account number with its issuer's prefix.
+    pub const ACCOUNT: Self = Self(3);
+}
+
+/// A raw identifier in its normal form. It cannot be printed, copied, compared or serialised, and is wiped from memory
+/// when dropped; all that can be done with it is to make its token.
+#[derive(ZeroizeOnDrop)]
+pub struct RawIdentifier {
+    #[zeroize(skip)]
+    kind: IdentifierType,
+    value: String,
+}
+
+impl RawIdentifier {
+    /// Takes over an identifier that is in its normal form already.
+    pub fn from_normal_form(kind: IdentifierType, value: String) -> Self {
+        Self { kind, value }
+    }
+}
+
+/// The secret behind all tokens of a tenant.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Pepper([u8; 32]);
+
+impl Pepper {
+    /// Wraps 32 random bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(…)")
+    }
+}
+
+/// The keyed hash of an identifier: 64 lower-case hex digits when written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentifierToken([u8; 32]);
+
+impl IdentifierToken {
+    /// Returns the 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for IdentifierToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for IdentifierToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", data_encoding::HEXLOWER.encode(self.0.get(..4).unwrap_or_default()))
+    }
+}
+
+/// Returns the token of an identifier.
+///
+/// # Panics
+/// If the tenant's name is longer than 65,535 bytes; configuration limits it to 64.
+pub fn token(pepper: &Pepper, tenant: &str, identifier: &RawIdentifier) -> IdentifierToken {
+    let kind = identifier.kind.0.to_be_bytes();
+    let mut key = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(tenant.as_bytes()), &pepper.0)
+        .expand_multi_info(&[b"idtrail/id-key/v1", &kind], key.as_mut_slice())
+        .expect("32 bytes are within what HKDF can give");
+    let tenant_length = u16::try_from(tenant.len()).expect("a tenant's name is at most 64 bytes");
+    let value_length = u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
+    mac.update(b"idtrail.id.v1\0");
+    mac.update(&tenant_length.to_be_bytes());
+    mac.update(tenant.as_bytes());
+    mac.update(&kind);
+    mac.update(&value_length.to_be_bytes());
+    mac.update(identifier.value.as_bytes());
+    IdentifierToken(mac.finalize().into_bytes().into())
+}
