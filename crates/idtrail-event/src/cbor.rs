@@ -82,7 +82,8 @@ const EVENT: &[(&str, u8)] = &[
     ("supervisorId", 15),
     ("staffId", 16),
 ];
-const PII_CONTEXT: &[(&str, u8)] = &[("phoneHash", 1), ("emailHash", 2), ("accountNumberHash", 3), ("hashScheme", 4)];
+const PII_CONTEXT: &[(&str, u8)] =
+    &[("phoneHash", 1), ("emailHash", 2), ("accountNumberHash", 3), ("hashScheme", 4)];
 const COMPLIANCE_FLAGS: &[(&str, u8)] = &[("gdprConsentRecorded", 1), ("dataSubjectRequestPending", 2)];
 
 impl Registry {
@@ -279,11 +280,18 @@ impl<'a> Compact<'a> {
             Compact::Hex(bytes) => out.bytes(bytes)?.ok(),
             Compact::Uuid(bytes) => out.tag(Tag::new(TAG_UUID))?.bytes(bytes)?.ok(),
             Compact::Seconds(seconds) => out.tag(Tag::new(TAG_EPOCH))?.i64(*seconds)?.ok(),
-            Compact::Milliseconds(seconds, milliseconds) => {
-                out.tag(Tag::new(TAG_EXTENDED_TIME))?.map(2)?.u8(1)?.i64(*seconds)?.i8(-3)?.u16(*milliseconds)?.ok()
-            }
+            Compact::Milliseconds(seconds, milliseconds) => out
+                .tag(Tag::new(TAG_EXTENDED_TIME))?
+                .map(2)?
+                .u8(1)?
+                .i64(*seconds)?
+                .i8(-3)?
+                .u16(*milliseconds)?
+                .ok(),
             Compact::Customer(id) => out.tag(Tag::new(TAG_ID))?.bytes(id.as_bytes())?.ok(),
-            Compact::PrefixedHex(prefix, bytes) => out.tag(Tag::new(TAG_ID))?.array(2)?.str(prefix)?.bytes(bytes)?.ok(),
+            Compact::PrefixedHex(prefix, bytes) => {
+                out.tag(Tag::new(TAG_ID))?.array(2)?.str(prefix)?.bytes(bytes)?.ok()
+            }
             Compact::PrefixedUuid(prefix, bytes) => {
                 out.tag(Tag::new(TAG_ID))?.array(2)?.str(prefix)?.tag(Tag::new(TAG_UUID))?.bytes(bytes)?.ok()
             }
@@ -309,7 +317,9 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     }
     let mut digits = [0; 32];
     let mut slots = digits.iter_mut();
-    for byte in bytes.iter().enumerate().filter(|(at, _)| !matches!(at, 8 | 13 | 18 | 23)).map(|(_, byte)| byte) {
+    for byte in
+        bytes.iter().enumerate().filter(|(at, _)| !matches!(at, 8 | 13 | 18 | 23)).map(|(_, byte)| byte)
+    {
         *slots.next()? = *byte;
     }
     let mut out = [0; 16];
@@ -339,11 +349,18 @@ fn time<'a>(text: &str) -> Option<Compact<'a>> {
 }
 
 /// Reads an object.
-pub(crate) fn decode_object(input: &mut Decoder<'_>, registry: Registry) -> Result<Map<String, Value>, CborError> {
+pub(crate) fn decode_object(
+    input: &mut Decoder<'_>,
+    registry: Registry,
+) -> Result<Map<String, Value>, CborError> {
     decode_map(input, registry, 0)
 }
 
-fn decode_map(input: &mut Decoder<'_>, registry: Registry, depth: usize) -> Result<Map<String, Value>, CborError> {
+fn decode_map(
+    input: &mut Decoder<'_>,
+    registry: Registry,
+    depth: usize,
+) -> Result<Map<String, Value>, CborError> {
     let count = input.map()?.ok_or(CborError)?;
     let mut object = Map::new();
     for _ in 0..count {
@@ -392,7 +409,9 @@ fn decode_value(input: &mut Decoder<'_>, form: Form, depth: usize) -> Result<Val
             Form::Object(_) => {
                 let number = i128::from(input.int()?);
                 let signed = || i64::try_from(number).map(Number::from);
-                Value::Number(u64::try_from(number).map(Number::from).or_else(|_| signed()).map_err(|_| CborError)?)
+                Value::Number(
+                    u64::try_from(number).map(Number::from).or_else(|_| signed()).map_err(|_| CborError)?,
+                )
             }
         },
     })
@@ -421,7 +440,8 @@ fn decode_tagged(input: &mut Decoder<'_>) -> Result<String, CborError> {
             if input.i8()? != -3 {
                 return Err(CborError);
             }
-            let milliseconds = seconds.checked_mul(1000).and_then(|all| all.checked_add(i64::from(input.u16().ok()?)));
+            let milliseconds =
+                seconds.checked_mul(1000).and_then(|all| all.checked_add(i64::from(input.u16().ok()?)));
             let time = Timestamp::from_millisecond(milliseconds.ok_or(CborError)?).map_err(|_| CborError)?;
             Ok(format!("{time:.3}"))
         }
@@ -493,8 +513,12 @@ fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (argument, rest, least) = match short {
         0..=23 => (u64::from(short), rest, 0),
         24 => rest.split_first().map(|(byte, rest)| (u64::from(*byte), rest, 24))?,
-        25 => rest.split_first_chunk().map(|(bytes, rest)| (u64::from(u16::from_be_bytes(*bytes)), rest, 1 << 8))?,
-        26 => rest.split_first_chunk().map(|(bytes, rest)| (u64::from(u32::from_be_bytes(*bytes)), rest, 1 << 16))?,
+        25 => rest
+            .split_first_chunk()
+            .map(|(bytes, rest)| (u64::from(u16::from_be_bytes(*bytes)), rest, 1 << 8))?,
+        26 => rest
+            .split_first_chunk()
+            .map(|(bytes, rest)| (u64::from(u32::from_be_bytes(*bytes)), rest, 1 << 16))?,
         27 => rest.split_first_chunk().map(|(bytes, rest)| (u64::from_be_bytes(*bytes), rest, 1 << 32))?,
         _ => return None,
     };

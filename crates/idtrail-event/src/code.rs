@@ -131,9 +131,11 @@ impl EventType {
             Self::CONSENT_CHANGE => ClassId::CONSENT,
             Self::DATA_DELETION => ClassId::DELETION,
             Self::CUSTOM => ClassId::CUSTOM,
-            Self::CLASS_TABLE | Self::ORIGIN_START | Self::SHRED_INTENT | Self::KEY_SHREDDED | Self::RULESET_CHANGE => {
-                ClassId::SYSTEM
-            }
+            Self::CLASS_TABLE
+            | Self::ORIGIN_START
+            | Self::SHRED_INTENT
+            | Self::KEY_SHREDDED
+            | Self::RULESET_CHANGE => ClassId::SYSTEM,
             _ => ClassId::IDENTITY,
         }
     }

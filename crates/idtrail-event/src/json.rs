@@ -42,7 +42,9 @@ pub fn parse(body: &[u8]) -> Result<Value, JsonError> {
     }
     let large = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Strict { depth: 0, large: &large }.deserialize(&mut deserializer).map_err(|error| classify(&error))?;
+    let value = Strict { depth: 0, large: &large }
+        .deserialize(&mut deserializer)
+        .map_err(|error| classify(&error))?;
     deserializer.end().map_err(|error| classify(&error))?;
     // The parser turns an integer beyond u64 into the nearest float, which would come back as another number.
     if large.get() && has_large_integer(body) {
@@ -165,7 +167,10 @@ fn has_large_integer(json: &[u8]) -> bool {
         match byte {
             b'"' => rest = skip_string(tail),
             b'-' | b'0'..=b'9' => {
-                let length = rest.iter().take_while(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')).count();
+                let length = rest
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+                    .count();
                 let (literal, behind) = rest.split_at(length);
                 rest = behind;
                 let text = core::str::from_utf8(literal).unwrap_or_default();

@@ -316,7 +316,9 @@ fn enc_structure(protected: &[u8]) -> Vec<u8> {
 
 fn encrypt(key: &LeafKey, iv: &[u8; IV_BYTES], protected: &[u8], mut content: Vec<u8>) -> Vec<u8> {
     let aad = enc_structure(protected);
-    cipher(key).encrypt_in_place(&Nonce::from(*iv), &aad, &mut content).expect("a leaf is far shorter than GCM's limit");
+    cipher(key)
+        .encrypt_in_place(&Nonce::from(*iv), &aad, &mut content)
+        .expect("a leaf is far shorter than GCM's limit");
     cbor::write(protected.len() + content.len() + 8, |out| {
         out.array(3)?.bytes(protected)?.map(0)?.bytes(&content)?.ok()
     })
@@ -404,7 +406,8 @@ impl<'a> Sealed<'a> {
         if !fixed {
             return Err(LeafError::Malformed("its header names another algorithm or other labels"));
         }
-        let iv = header.bytes()?.try_into().map_err(|_| LeafError::Malformed("its nonce has another length"))?;
+        let iv =
+            header.bytes()?.try_into().map_err(|_| LeafError::Malformed("its nonce has another length"))?;
         if header.i64()? != LABEL_PRIVATE {
             return Err(LeafError::Malformed("its header names another algorithm or other labels"));
         }
@@ -463,7 +466,8 @@ impl<'a> Leaf<'a> {
         let channel = Channel::new(input.u8()?);
         let class = ClassId::new(input.u8()?);
         let commitment = read_commitment(&mut input)?;
-        let clear = sealed.protected.get(input.position()..).filter(|_| members == Some(8)).map(<[u8]>::to_vec);
+        let clear =
+            sealed.protected.get(input.position()..).filter(|_| members == Some(8)).map(<[u8]>::to_vec);
         let header = LeafHeader { event_type, hour, source, channel, class, clear };
         Ok(Self { sealed, header, commitment })
     }
@@ -525,7 +529,10 @@ impl OpenLeaf {
     fn read(header: LeafHeader, content: &[u8]) -> Result<Self, LeafError> {
         let malformed = LeafError::Malformed("its content is not in the one form that the format allows");
         let padding = cbor::deterministic_item(content, 0).ok_or(malformed)?;
-        if padding.len() >= PAD_BYTES || padding.iter().any(|byte| *byte != 0) || !content.len().is_multiple_of(PAD_BYTES) {
+        if padding.len() >= PAD_BYTES
+            || padding.iter().any(|byte| *byte != 0)
+            || !content.len().is_multiple_of(PAD_BYTES)
+        {
             return Err(malformed);
         }
         let item = content.get(..content.len() - padding.len()).ok_or(malformed)?;
@@ -606,7 +613,9 @@ impl OpenLeaf {
         }
         let encoded = EncodedEvent::of(&self.body);
         if encoded.staff.as_ref() != Some(&content) {
-            return Err(LeafError::Malformed("its staff section is not in the one form that the format allows"));
+            return Err(LeafError::Malformed(
+                "its staff section is not in the one form that the format allows",
+            ));
         }
         self.encoded = encoded;
         self.staff = StaffSection::Open;
@@ -633,7 +642,9 @@ type ContentParts = (Decided, Map<String, Value>, Option<Map<String, Value>>, Op
 
 impl Content {
     fn member(&mut self, input: &mut Decoder<'_>) -> Result<(), LeafError> {
-        let id = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map_err(|_| LeafError::Malformed("an id has another length"));
+        let id = |bytes: &[u8]| {
+            <[u8; 16]>::try_from(bytes).map_err(|_| LeafError::Malformed("an id has another length"))
+        };
         match input.u8()? {
             0 => self.event = Some(cbor::decode_object(input, Registry::Event)?),
             1 => self.outer = Some(cbor::decode_object(input, Registry::None)?),
@@ -670,4 +681,3 @@ impl Content {
         Some((decided, self.event?, self.outer, self.staff))
     }
 }
-

@@ -28,8 +28,8 @@ pub use event::{EncodedEvent, ValidEvent};
 pub use id::{EventId, GlobalCustomerId, IdError};
 pub use json::{JsonError, parse as parse_json};
 pub use leaf::{
-    ClassSecret, Decided, DedupeId, IndexSecret, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, LeafKey, OpenLeaf,
-    SealRequest, SectionSecrets, StaffSection, key_commitment, leaf_key, month_of_hour, seal,
+    ClassSecret, Decided, DedupeId, IndexSecret, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, LeafKey,
+    OpenLeaf, SealRequest, SectionSecrets, StaffSection, key_commitment, leaf_key, month_of_hour, seal,
 };
 pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};

@@ -56,7 +56,8 @@ pub(crate) fn find_contact(text: &str) -> Option<Kind> {
 }
 
 fn has_email(bytes: &[u8]) -> bool {
-    let local = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~.-".contains(byte) || *byte >= 0x80;
+    let local =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~.-".contains(byte) || *byte >= 0x80;
     let domain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-') || *byte >= 0x80;
     bytes.iter().enumerate().filter(|(_, byte)| **byte == b'@').any(|(at, _)| {
         let before = bytes.get(..at).and_then(|before| before.last()).is_some_and(local);
@@ -65,7 +66,8 @@ fn has_email(bytes: &[u8]) -> bool {
         let name = behind.get(..length).unwrap_or_default();
         let mut labels = name.split(|byte| *byte == b'.').filter(|label| !label.is_empty());
         let top = labels.clone().next_back().unwrap_or_default();
-        let top_is_name = top.len() >= 2 && top.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80);
+        let top_is_name =
+            top.len() >= 2 && top.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80);
         let top_is_idna = top.starts_with(b"xn--");
         before && labels.nth(1).is_some() && (top_is_name || top_is_idna)
     })
@@ -100,7 +102,11 @@ fn has_phone_uri(bytes: &[u8]) -> bool {
     let schemes: [(&[u8], usize); 3] = [(b"tel:", 3), (b"sip:", 1), (b"sips:", 1)];
     schemes.iter().any(|(scheme, digits_min)| {
         bytes.windows(scheme.len()).enumerate().any(|(at, window)| {
-            let starts = at == 0 || at.checked_sub(1).and_then(|at| bytes.get(at)).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+            let starts = at == 0
+                || at
+                    .checked_sub(1)
+                    .and_then(|at| bytes.get(at))
+                    .is_none_or(|byte| !byte.is_ascii_alphanumeric());
             let rest = bytes.get(at + scheme.len()..).unwrap_or_default();
             let target = rest.iter().take_while(|byte| byte.is_ascii_graphic());
             let meaningful = target.filter(|byte| byte.is_ascii_alphanumeric()).count();
@@ -137,7 +143,9 @@ fn card_run(bytes: &[u8]) -> Option<([u8; 19], usize)> {
                 count += 1;
                 group += 1;
             }
-            b' ' | b'-' if (4..=6).contains(&group) && iter.peek().is_some_and(|next| next.is_ascii_digit()) => {
+            b' ' | b'-'
+                if (4..=6).contains(&group) && iter.peek().is_some_and(|next| next.is_ascii_digit()) =>
+            {
                 grouped = true;
                 group = 0;
             }
@@ -150,7 +158,9 @@ fn card_run(bytes: &[u8]) -> Option<([u8; 19], usize)> {
 }
 
 fn is_card(digits: &[u8]) -> bool {
-    let prefix = |length: usize| digits.iter().take(length).fold(0u32, |number, digit| number * 10 + u32::from(*digit));
+    let prefix = |length: usize| {
+        digits.iter().take(length).fold(0u32, |number, digit| number * 10 + u32::from(*digit))
+    };
     let (two, three, four) = (prefix(2), prefix(3), prefix(4));
     let issuer = match digits.len() {
         13 => prefix(1) == 4,

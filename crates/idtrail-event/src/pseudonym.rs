@@ -95,7 +95,8 @@ pub fn token(pepper: &Pepper, tenant: &str, identifier: &RawIdentifier) -> Ident
         .expand_multi_info(&[b"idtrail/id-key/v1", &kind], key.as_mut_slice())
         .expect("32 bytes are within what HKDF can give");
     let tenant_length = u16::try_from(tenant.len()).expect("a tenant's name is at most 64 bytes");
-    let value_length = u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
+    let value_length =
+        u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
     mac.update(b"idtrail.id.v1\0");
     mac.update(&tenant_length.to_be_bytes());

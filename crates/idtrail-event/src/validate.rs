@@ -116,7 +116,8 @@ const ID_MEMBERS: [&str; 12] = [
 
 /// Names whose text may be shown in a pointer.
 fn segment(name: &str) -> &str {
-    let harmless = (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let harmless =
+        (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if harmless { name } else { "?" }
 }
 
@@ -127,7 +128,13 @@ struct Check<'r> {
 }
 
 impl Check<'_> {
-    fn violation(&mut self, pointer: &str, code: &'static str, message: impl Into<String>, hint: &'static str) {
+    fn violation(
+        &mut self,
+        pointer: &str,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: &'static str,
+    ) {
         self.violations.push(Finding { pointer: pointer.to_owned(), code, message: message.into(), hint });
     }
 
@@ -137,7 +144,8 @@ impl Check<'_> {
 
     fn event_type(&mut self, event: &Map<String, Value>) -> Option<EventType> {
         const POINTER: &str = "/auditEvent/eventType";
-        const HINT: &str = "use IDENTITY_RESOLUTION, ANONYMOUS, CONSENT_CHANGE, DATA_DELETION or a configured type";
+        const HINT: &str =
+            "use IDENTITY_RESOLUTION, ANONYMOUS, CONSENT_CHANGE, DATA_DELETION or a configured type";
         let Some(name) = event.get("eventType").and_then(Value::as_str) else {
             self.violation(POINTER, "missing_event_type", "the event type is missing or not a text", HINT);
             return None;
@@ -163,7 +171,12 @@ impl Check<'_> {
         const HINT: &str = "use RFC 3339 with a zone, for example 2026-01-31T14:30:00Z";
         let text = event.get("timestamp").and_then(Value::as_str);
         let Some(time) = text.and_then(parse_time) else {
-            self.violation(POINTER, "invalid_timestamp", "the event time is missing or not an RFC 3339 time", HINT);
+            self.violation(
+                POINTER,
+                "invalid_timestamp",
+                "the event time is missing or not an RFC 3339 time",
+                HINT,
+            );
             return None;
         };
         if time > received_ms.saturating_add(self.rules.future_limit_ms) {
@@ -171,7 +184,12 @@ impl Check<'_> {
             self.violation(POINTER, "future_timestamp", message, "check the clock of the sender");
         } else if time < received_ms.saturating_sub(self.rules.old_warning_ms) {
             let message = "the event time lies more than 24 hours behind the receipt";
-            self.warning(POINTER, "old_event_time", message, "nothing to do if the event was sent late on purpose");
+            self.warning(
+                POINTER,
+                "old_event_time",
+                message,
+                "nothing to do if the event was sent late on purpose",
+            );
         }
         Some(time)
     }
@@ -192,7 +210,12 @@ impl Check<'_> {
             let Some(value) = event.get(name).filter(|value| !value.is_null()) else { continue };
             let pointer = format!("/auditEvent/{name}");
             let Some(text) = value.as_str() else {
-                self.violation(&pointer, "wrong_type", "it is neither a text nor null", "send a text or null");
+                self.violation(
+                    &pointer,
+                    "wrong_type",
+                    "it is neither a text nor null",
+                    "send a text or null",
+                );
                 continue;
             };
             let chars = text.chars().count();
@@ -220,7 +243,9 @@ impl Check<'_> {
     }
 
     fn objects(&mut self, event: &Map<String, Value>) {
-        for (name, code) in [("piiContext", "invalid_pii_context"), ("complianceFlags", "invalid_compliance_flags")] {
+        for (name, code) in
+            [("piiContext", "invalid_pii_context"), ("complianceFlags", "invalid_compliance_flags")]
+        {
             if event.get(name).is_some_and(|value| !value.is_null() && !value.is_object()) {
                 let pointer = format!("/auditEvent/{name}");
                 self.violation(&pointer, code, "it is neither an object nor null", "send an object or null");
@@ -229,7 +254,12 @@ impl Check<'_> {
         for (name, value) in event.get("complianceFlags").and_then(Value::as_object).into_iter().flatten() {
             if !value.is_boolean() && !value.is_null() {
                 let pointer = format!("/auditEvent/complianceFlags/{}", segment(name));
-                self.violation(&pointer, "wrong_type", "a flag is neither true, false nor null", "send true or false");
+                self.violation(
+                    &pointer,
+                    "wrong_type",
+                    "a flag is neither true, false nor null",
+                    "send true or false",
+                );
             }
         }
     }
@@ -238,10 +268,16 @@ impl Check<'_> {
         let present = |name: &str| event.get(name).is_some_and(|value| !value.is_null());
         match event_type {
             Some(EventType::ANONYMOUS) => {
-                let hint = "send IDENTITY_RESOLUTION if the customer is known, else leave the identifiers out";
+                let hint =
+                    "send IDENTITY_RESOLUTION if the customer is known, else leave the identifiers out";
                 if present("resolvedCustomerId") {
                     let message = "an ANONYMOUS event must not name a customer";
-                    self.violation("/auditEvent/resolvedCustomerId", "identifier_in_anonymous", message, hint);
+                    self.violation(
+                        "/auditEvent/resolvedCustomerId",
+                        "identifier_in_anonymous",
+                        message,
+                        hint,
+                    );
                 }
                 let context = event.get("piiContext").and_then(Value::as_object);
                 for (name, _) in context.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
@@ -252,7 +288,12 @@ impl Check<'_> {
             }
             Some(EventType::IDENTITY_RESOLUTION) if !present("interactionId") => {
                 let message = "an identification without an interaction cannot be found by interaction";
-                self.warning("/auditEvent/interactionId", "missing_interaction", message, "send the interaction's id");
+                self.warning(
+                    "/auditEvent/interactionId",
+                    "missing_interaction",
+                    message,
+                    "send the interaction's id",
+                );
             }
             Some(EventType::DATA_DELETION) => {
                 let status = event.get("status").and_then(Value::as_str);
@@ -272,7 +313,8 @@ impl Check<'_> {
             if name == "auditEvent" {
                 let Some(event) = value.as_object_mut() else { continue };
                 for (name, value) in event {
-                    let typed = matches!(name.as_str(), "eventType" | "timestamp") || ID_MEMBERS.contains(&name.as_str());
+                    let typed = matches!(name.as_str(), "eventType" | "timestamp")
+                        || ID_MEMBERS.contains(&name.as_str());
                     if !typed {
                         self.member("/auditEvent", name, value);
                     }
@@ -392,7 +434,8 @@ fn is_truncated_hash(id: &str) -> bool {
         return digits.len() < 64;
     }
     // A bare number is an account number at most places, and a word of letters a–f may be a name.
-    let mixed = digits.bytes().any(|byte| byte.is_ascii_digit()) && digits.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let mixed = digits.bytes().any(|byte| byte.is_ascii_digit())
+        && digits.bytes().any(|byte| byte.is_ascii_alphabetic());
     hex && mixed && (8..64).contains(&digits.len())
 }
 

@@ -3,8 +3,8 @@
 //! Wall time is monotonic time plus an offset, so that advancing moves both and a jump (an NTP step, a leap in
 //! a virtual machine) moves only the wall. Clones show the same time.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use idtrail_port::Clock;

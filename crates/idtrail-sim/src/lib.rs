@@ -19,7 +19,8 @@ mod seed;
 
 pub use clock::SimClock;
 pub use disk::{
-    Count, EIO, ENOSPC, Effect, Fault, Operation, OperationKind, Repeat, SECTOR_BYTES, SimDisk, Snapshot, is_crash,
+    Count, EIO, ENOSPC, Effect, Fault, Operation, OperationKind, Repeat, SECTOR_BYTES, SimDisk, Snapshot,
+    is_crash,
 };
 pub use entropy::SimEntropy;
 pub use network::{Fate, NetworkRates, NetworkRecord, SimNetwork};

@@ -1,9 +1,15 @@
 //! Entry bundles (C2SP tlog-tiles): each entry behind its length as a big-endian `u16`.
+//!
+//! In go entries, out comes the body of `tile/entries/…`, and back. A bundle of a log holds 1 to 256 entries;
+//! how many a given one holds is for the caller to compare with its [`BundleId`](crate::BundleId). The length
+//! is not hashed: the leaf hash covers the entry alone.
 
 use alloc::vec::Vec;
 
+use crate::error::ErrorKind;
+
 /// Why a bundle could not be written or read.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// An entry is longer than 65,535 bytes.
     #[error("an entry is too long for a bundle. bytes={bytes}")]
@@ -17,6 +23,16 @@ pub enum BundleError {
         /// Where that entry starts.
         offset: usize,
     },
+}
+
+impl BundleError {
+    /// Returns what the caller must do: `Invalid` for an entry, `Damaged` for a bundle.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooLong { .. } => ErrorKind::Invalid,
+            Self::Truncated { .. } => ErrorKind::Damaged,
+        }
+    }
 }
 
 /// Writes entries one behind the other.

@@ -1,7 +1,13 @@
-//! Inclusion and consistency proofs: making them from tiles, and checking them.
+//! Inclusion and consistency proofs: making them from tiles, and checking them (RFC 6962 §2.1.1 and §2.1.2).
+//!
+//! In go indices, sizes, hashes and a source of tiles; out come lists of at most 63 hashes, or a verdict. The
+//! checks follow RFC 9162 §2.1.3.2 and §2.1.4.2, which use every hash of the proof exactly once: a proof with
+//! a hash too many is refused like one with a hash too few. Making a proof fetches each tile once and trusts
+//! its hashes; whoever does not trust the source checks the result against a signed root.
 
 use alloc::vec::Vec;
 
+use crate::error::ErrorKind;
 use crate::hash::{Hash, LogIndex, TreeSize, empty_root, node_hash};
 use crate::tile::TileId;
 
@@ -22,6 +28,14 @@ pub enum ProofError {
     Root,
 }
 
+impl ProofError {
+    /// Returns what the caller must do: `Damaged` in every case, since a proof and its checkpoint come
+    /// together.
+    pub fn kind(self) -> ErrorKind {
+        ErrorKind::Damaged
+    }
+}
+
 /// Checks that a leaf is at `index` of the tree of `size` and `root` (RFC 6962 §2.1.1, RFC 9162 §2.1.3.2).
 ///
 /// # Errors
@@ -33,7 +47,7 @@ pub fn verify_inclusion(
     proof: &[Hash],
     root: &Hash,
 ) -> Result<(), ProofError> {
-    if index.get() >= size.get() {
+    if !size.contains(index) {
         return Err(ProofError::Range);
     }
     let length = ProofError::Length { hashes: proof.len() };
@@ -61,8 +75,8 @@ pub fn verify_inclusion(
     if hash == *root { Ok(()) } else { Err(ProofError::Root) }
 }
 
-/// Checks that the tree of `new_size` and `new_root` begins with the tree of `old_size` and `old_root` (RFC 6962
-/// §2.1.2, RFC 9162 §2.1.4.2).
+/// Checks that the tree of `new_size` and `new_root` begins with the tree of `old_size` and `old_root` (RFC
+/// 6962 §2.1.2, RFC 9162 §2.1.4.2).
 ///
 /// # Errors
 /// [`ProofError`] if it is not proved.
@@ -114,12 +128,13 @@ pub fn verify_consistency(
     if old_hash == *old_root && new_hash == *new_root { Ok(()) } else { Err(ProofError::Root) }
 }
 
-/// Gives tiles of one log.
+/// Gives tiles of one log: from memory, from the log's own files, from a mirror.
 pub trait TileSource {
     /// What can go wrong.
     type Error;
 
-    /// Returns the hashes of a tile, exactly `id.width()` of them.
+    /// Returns the hashes of a tile, at least `id.width()` of them; more are cut off, so that the full tile
+    /// can stand for a partial one that is gone.
     ///
     /// # Errors
     /// As the source has them.
@@ -132,24 +147,40 @@ pub enum ProveError<E> {
     /// The index is not below the size, or the sizes are not in order.
     #[error("there is no such tree: index or size out of range")]
     Range,
-    /// The source gave a tile of another width than asked for.
-    #[error("a tile has the wrong width. tile={0}")]
-    TileWidth(TileId),
+    /// The source gave fewer hashes than the tile has.
+    #[error("a tile is too short. tile={tile}, hashes={hashes}")]
+    ShortTile {
+        /// The tile.
+        tile: TileId,
+        /// How many hashes came.
+        hashes: usize,
+    },
     /// The source failed.
     #[error("a tile could not be read")]
-    Source(E),
+    Source(#[source] E),
+}
+
+impl<E> ProveError<E> {
+    /// Returns what the caller must do: `Invalid` input, `Damaged` tile, or `Unavailable` source.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Range => ErrorKind::Invalid,
+            Self::ShortTile { .. } => ErrorKind::Damaged,
+            Self::Source(_) => ErrorKind::Unavailable,
+        }
+    }
 }
 
 /// Makes the proof that `index` is in the tree of `size`, leaf side first (RFC 6962 §2.1.1).
 ///
 /// # Errors
-/// `Range` if `index >= size`; `Source` as the source fails.
+/// `Range` if `index >= size`; `ShortTile` or `Source` as the source fails.
 pub fn prove_inclusion<S: TileSource>(
     source: &S,
     index: LogIndex,
     size: TreeSize,
 ) -> Result<Vec<Hash>, ProveError<S::Error>> {
-    if index.get() >= size.get() {
+    if !size.contains(index) {
         return Err(ProveError::Range);
     }
     let mut nodes = Nodes::new(source, size);
@@ -169,11 +200,11 @@ pub fn prove_inclusion<S: TileSource>(
     Ok(proof)
 }
 
-/// Makes the proof that the tree of `new` size begins with the tree of `old` size (RFC 6962 §2.1.2). Empty if `old`
-/// is 0 or equals `new`.
+/// Makes the proof that the tree of `new` size begins with the tree of `old` size (RFC 6962 §2.1.2). Empty if
+/// `old` is 0 or equals `new`.
 ///
 /// # Errors
-/// `Range` if `old > new`; `Source` as the source fails.
+/// `Range` if `old > new`; `ShortTile` or `Source` as the source fails.
 pub fn prove_consistency<S: TileSource>(
     source: &S,
     old: TreeSize,
@@ -210,7 +241,7 @@ pub fn prove_consistency<S: TileSource>(
 /// Returns the root of the tree of `size`.
 ///
 /// # Errors
-/// `Source` as the source fails.
+/// `ShortTile` or `Source` as the source fails.
 pub fn root_from_tiles<S: TileSource>(source: &S, size: TreeSize) -> Result<Hash, ProveError<S::Error>> {
     if size.get() == 0 {
         return Ok(empty_root());
@@ -235,7 +266,8 @@ impl<'s, S: TileSource> Nodes<'s, S> {
         Self { source, size: size.get(), fetched: Vec::new() }
     }
 
-    /// Returns the hash of the leaves `start..end`, where `start` is a multiple of the largest power of two in it.
+    /// Returns the hash of the leaves `start..end`, where `start` is a multiple of the largest power of two
+    /// in it.
     fn subtree(&mut self, start: u64, end: u64) -> Result<Hash, ProveError<S::Error>> {
         let count = end - start;
         if count.is_power_of_two() {
@@ -252,24 +284,30 @@ impl<'s, S: TileSource> Nodes<'s, S> {
         let level = height / 8;
         let first = start >> (8 * level);
         let index = first / 256;
-        let available = (self.size >> (8 * level)) - index * 256;
-        let width = available.min(256) as u16;
-        let id = TileId::new(level as u8, index, width).ok_or(ProveError::Range)?;
-        let at = match self.fetched.iter().position(|(have, _)| *have == id) {
+        let width = ((self.size >> (8 * level)) - index * 256).min(256) as u16;
+        let tile = TileId::new(level as u8, index, width).ok_or(ProveError::Range)?;
+        let hashes = self.fetch(tile)?;
+        let from = (first % 256) as usize;
+        // The node is complete in this tree, so its hashes are below the width, which `fetch` has checked.
+        let hashes = hashes.get(from..from + (1 << (height % 8)));
+        Ok(perfect_root(hashes.expect("a complete node lies within the width of its tile")))
+    }
+
+    fn fetch(&mut self, tile: TileId) -> Result<&[Hash], ProveError<S::Error>> {
+        // A proof touches at most two tiles a level, so a search through all of them costs nothing.
+        let at = match self.fetched.iter().position(|(have, _)| *have == tile) {
             Some(at) => at,
             None => {
-                let hashes = self.source.tile(id).map_err(ProveError::Source)?;
-                if hashes.len() != usize::from(width) {
-                    return Err(ProveError::TileWidth(id));
+                let mut hashes = self.source.tile(tile).map_err(ProveError::Source)?;
+                if hashes.len() < usize::from(tile.width()) {
+                    return Err(ProveError::ShortTile { tile, hashes: hashes.len() });
                 }
-                self.fetched.push((id, hashes));
+                hashes.truncate(usize::from(tile.width()));
+                self.fetched.push((tile, hashes));
                 self.fetched.len() - 1
             }
         };
-        let tile = self.fetched.get(at).map(|(_, hashes)| hashes.as_slice()).unwrap_or_default();
-        let from = (first % 256) as usize;
-        let hashes = tile.get(from..from + (1 << (height % 8))).ok_or(ProveError::TileWidth(id))?;
-        Ok(perfect_root(hashes))
+        Ok(self.fetched.get(at).map(|(_, hashes)| hashes.as_slice()).unwrap_or_default())
     }
 }
 

@@ -1,10 +1,16 @@
-//! Names of tiles and entry bundles, and which of them a tree has (C2SP tlog-tiles).
+//! Names of tiles and entry bundles, and which of them a tree has (C2SP tlog-tiles 0.1).
+//!
+//! In go tree sizes and paths, out come names. A tile holds 256 hashes, a partial one fewer; hash `i` of tile
+//! `n` at level `l` covers `256^l` leaves from leaf `(256·n + i)·256^l` on. A partial tile never enters the
+//! level above, so level `l` of a tree of `s` leaves has `s / 256^l` hashes, rounded down. Each tile has
+//! exactly one path; any other spelling is refused, since caches and mirrors compare paths as text.
 
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use crate::hash::TreeSize;
+use crate::error::ErrorKind;
+use crate::hash::{TreeSize, decimal};
 
 /// Hashes in a full tile.
 const WIDTH: u64 = 256;
@@ -25,14 +31,21 @@ pub struct BundleId {
 }
 
 /// Why a path names no tile.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the path of a tile or entry bundle")]
 pub struct TilePathError;
 
+impl TilePathError {
+    /// Returns what the caller must do: `Invalid`.
+    pub fn kind(self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
 impl TileId {
-    /// Returns the tile, or `None` if `level` is above 63 or `width` not in 1..=256.
+    /// Returns the tile, or `None` if `level` is above 63, `index` not below 2^56 or `width` not in 1..=256.
     pub fn new(level: u8, index: u64, width: u16) -> Option<Self> {
-        (level <= 63 && (1..=256).contains(&width)).then_some(Self { level, index, width })
+        (level <= 63 && possible(index, width)).then_some(Self { level, index, width })
     }
 
     /// Returns the level, 0 at the leaves.
@@ -50,6 +63,21 @@ impl TileId {
         self.width
     }
 
+    /// Returns the position of the first hash in its level: `256·index`, which cannot overflow.
+    pub fn first(self) -> u64 {
+        self.index * WIDTH
+    }
+
+    /// Returns the full one at the same place, which a reader tries once the partial one is gone.
+    pub fn full(self) -> Self {
+        Self { width: WIDTH as u16, ..self }
+    }
+
+    /// Returns the path behind the log's prefix.
+    pub fn path(self) -> String {
+        format!("{self}")
+    }
+
     /// Reads the path behind the log's prefix, such as `tile/0/x001/234.p/7`.
     ///
     /// # Errors
@@ -64,9 +92,9 @@ impl TileId {
 }
 
 impl BundleId {
-    /// Returns the bundle, or `None` if `width` is not in 1..=256.
+    /// Returns the bundle, or `None` if `index` is not below 2^56 or `width` not in 1..=256.
     pub fn new(index: u64, width: u16) -> Option<Self> {
-        (1..=256).contains(&width).then_some(Self { index, width })
+        possible(index, width).then_some(Self { index, width })
     }
 
     /// Returns the position of the bundle.
@@ -79,6 +107,21 @@ impl BundleId {
         self.width
     }
 
+    /// Returns the index of the first entry in the log: `256·index`, which cannot overflow.
+    pub fn first(self) -> u64 {
+        self.index * WIDTH
+    }
+
+    /// Returns the full one at the same place, which a reader tries once the partial one is gone.
+    pub fn full(self) -> Self {
+        Self { width: WIDTH as u16, ..self }
+    }
+
+    /// Returns the path behind the log's prefix.
+    pub fn path(self) -> String {
+        format!("{self}")
+    }
+
     /// Reads the path behind the log's prefix, such as `tile/entries/x001/234`.
     ///
     /// # Errors
@@ -88,6 +131,12 @@ impl BundleId {
         let (index, width) = parse_index(rest).ok_or(TilePathError)?;
         Self::new(index, width).ok_or(TilePathError)
     }
+}
+
+/// Tells whether a tree below 2^64 leaves can have this place: `256·index + width` must not overflow
+/// anywhere.
+fn possible(index: u64, width: u16) -> bool {
+    index < 1 << 56 && (1..=256).contains(&width)
 }
 
 impl fmt::Display for TileId {
@@ -131,12 +180,6 @@ fn parse_index(path: &str) -> Option<(u64, u16)> {
     }
     // One name only for one tile: leading zero groups would be second names.
     (index_path(index, width) == path).then_some((index, width))
-}
-
-/// Reads a decimal number without leading zeros.
-fn decimal(text: &str) -> Option<u64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok()).flatten()
 }
 
 /// Returns every tile of a tree: all full ones, and one partial per level whose last tile is not full.

@@ -62,9 +62,15 @@ pub enum VaultError {
     /// Another process has the vault open.
     #[error("the vault is held by another process. path={0:?}")]
     Locked(PathBuf),
-    /// No anchor cell holds a readable slot.
+    /// There is no vault: neither an anchor nor a body.
+    #[error("there is no vault. first_anchor={0:?}")]
+    Missing(PathBuf),
+    /// There are bodies, but no anchor cell holds a readable slot.
     #[error("no anchor cell holds an epoch key. first_anchor={0:?}")]
     NoAnchor(PathBuf),
+    /// An anchor cell is not as the last write left it; nothing was written.
+    #[error("anchor cell is missing or has been changed. path={0:?}")]
+    AnchorChanged(PathBuf),
     /// The key-encryption key does not open this anchor cell.
     #[error("the key-encryption key does not open the anchor cell. path={0:?}")]
     WrongKek(PathBuf),
@@ -111,12 +117,12 @@ impl VaultError {
     /// Returns what the caller must do.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::ReadBack(_) => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::ReadBack(_) | Self::AnchorChanged(_) => ErrorKind::Unavailable,
             Self::Paths(_) | Self::Kek(_) | Self::Name(_) => ErrorKind::Invalid,
             Self::Exists(_) | Self::Foreign(_) | Self::OriginExists(_) | Self::Moved { .. } => {
                 ErrorKind::Conflict
             }
-            Self::Unfinished(_) | Self::UnknownOrigin(_) => ErrorKind::NotFound,
+            Self::Unfinished(_) | Self::Missing(_) | Self::UnknownOrigin(_) => ErrorKind::NotFound,
             Self::Locked(_) => ErrorKind::Busy,
             Self::WrongKek(_) => ErrorKind::Denied,
             Self::NoAnchor(_)

@@ -116,7 +116,7 @@ impl KeyTree {
     pub(crate) fn punctured(&self, ranges: &[Range<u64>]) -> Result<Self, TreeError> {
         let holes = normalise(ranges, self.leaves(), self.depth)?;
         // Once for counting, without hashing, so that the nodes are allocated exactly.
-        let count = Cutter::counting(self.kind, self.depth).cut(&self.nodes, &holes);
+        let count = Cutter::counting(self.depth).cut(&self.nodes, &holes);
         let mut cutter = Cutter::building(self.kind, self.depth, count);
         cutter.cut(&self.nodes, &holes);
         let nodes = cutter.into_nodes();
@@ -196,7 +196,7 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn counting(_kind: TreeKind, depth: u8) -> Self {
+    fn counting(depth: u8) -> Self {
         Self { depth, count: 0, out: None }
     }
 

@@ -19,14 +19,6 @@ const PAGE_BYTES: usize = 4096;
 type Page = [u8; PAGE_BYTES];
 static ZERO_PAGE: Page = [0; PAGE_BYTES];
 
-/// Which unsynced sectors a crash or a failed sync leaves on the medium.
-pub(super) enum Survival<'a> {
-    /// None: the strictest disk.
-    Nothing,
-    /// Each sector wholly, not at all, or up to some byte.
-    Random(&'a mut Rng),
-}
-
 /// Sparse bytes. Pages beyond `length` are absent, and bytes beyond it are zero.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
@@ -122,10 +114,6 @@ pub(super) struct FileData {
 }
 
 impl FileData {
-    pub(super) fn from_durable(durable: Content) -> Self {
-        Self { cached: durable.clone(), durable, ..Self::default() }
-    }
-
     pub(super) fn cached(&self) -> &Content {
         &self.cached
     }
@@ -187,8 +175,8 @@ impl FileData {
     }
 
     /// A sync that reported an error: some of it may have reached the medium, and all of it counts as clean.
-    pub(super) fn fail_sync(&mut self, survival: Survival<'_>) {
-        self.flush_some(survival);
+    pub(super) fn fail_sync(&mut self, rng: &mut Rng) {
+        self.flush_some(Some(rng));
         for number in std::mem::take(&mut self.stale).into_keys() {
             self.keep_stale(number, 0);
         }
@@ -204,8 +192,11 @@ impl FileData {
             }
             let mut page = *self.durable.page(number);
             for from in dirty_sectors(mask) {
-                part_mut(&mut page, from, SECTOR_BYTES)
-                    .copy_from_slice(part(self.cached.page(number), from, SECTOR_BYTES));
+                part_mut(&mut page, from, SECTOR_BYTES).copy_from_slice(part(
+                    self.cached.page(number),
+                    from,
+                    SECTOR_BYTES,
+                ));
             }
             self.cached.put_page(number, page);
             self.stale.insert(number, mask);
@@ -213,8 +204,8 @@ impl FileData {
     }
 
     /// Power cut: unsynced sectors survive or not, and nothing is left of the cache.
-    pub(super) fn crash(&mut self, survival: Survival<'_>) {
-        self.flush_some(survival);
+    pub(super) fn crash(&mut self, rng: Option<&mut Rng>) {
+        self.flush_some(rng);
         for number in std::mem::take(&mut self.stale).into_keys() {
             self.cached.share_page(number, &self.durable);
         }
@@ -222,18 +213,23 @@ impl FileData {
         self.length_dirty = false;
     }
 
-    /// Flips a bit on the medium, and in the cache, which read the same medium; false beyond the end.
+    /// Flips a bit on the medium, and in the cache, which was read from it; false beyond the end.
     pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
-        if byte >= self.cached.length {
+        let mut flipped = [0];
+        if self.cached.read(&mut flipped, byte) == 0 {
             return false;
         }
+        flipped = flipped.map(|byte| byte ^ 1 << (bit % 8));
         let (number, at) = locate(byte);
+        if byte >= self.durable.length {
+            // Not on the medium yet: only the cache can have gone bad, and will be written as it is.
+            self.write_page(number, at, &flipped);
+            return true;
+        }
         for content in [&mut self.cached, &mut self.durable] {
-            if byte < content.length {
-                let mut page = *content.page(number);
-                part_mut(&mut page, at, 1).iter_mut().for_each(|byte| *byte ^= 1 << (bit % 8));
-                content.put_page(number, page);
-            }
+            let mut page = *content.page(number);
+            part_mut(&mut page, at, 1).iter_mut().for_each(|byte| *byte ^= 1 << (bit % 8));
+            content.put_page(number, page);
         }
         true
     }
@@ -258,10 +254,11 @@ impl FileData {
         }
     }
 
-    fn flush_some(&mut self, survival: Survival<'_>) {
+    /// Makes a random part of what is dirty durable, or without a generator nothing.
+    fn flush_some(&mut self, rng: Option<&mut Rng>) {
         let stale: Vec<(u64, u8)> = self.stale.iter().map(|(number, mask)| (*number, *mask)).collect();
         let mut length = self.durable.length;
-        if let Survival::Random(rng) = survival {
+        if let Some(rng) = rng {
             // With many sectors a fair coin for each would never show all of them kept or all lost.
             let mood = rng.below(8);
             for (number, mask) in stale {
@@ -304,7 +301,9 @@ impl FileData {
 
 /// Returns where each sector in `mask` starts in its page.
 fn dirty_sectors(mask: u8) -> impl Iterator<Item = usize> {
-    (0..PAGE_BYTES / SECTOR_BYTES).filter(move |sector| mask >> sector & 1 == 1).map(|sector| sector * SECTOR_BYTES)
+    (0..PAGE_BYTES / SECTOR_BYTES)
+        .filter(move |sector| mask >> sector & 1 == 1)
+        .map(|sector| sector * SECTOR_BYTES)
 }
 
 fn survivor_bytes(rng: &mut Rng) -> usize {
