@@ -86,14 +86,17 @@ fn has_plus_phone(bytes: &[u8]) -> bool {
 /// Tells whether text starts like the digits of an international number: 8 to 15, not from 0, with usual separators.
 fn phone_digits(rest: &[u8]) -> bool {
     let mut digits = 0;
+    let mut previous = 0;
     for byte in rest {
         match byte {
             b'0' if digits == 0 => return false,
             b'0'..=b'9' => digits += 1,
             b' ' | b'-' | b'.' | b'(' | b')' | b'/' => {}
-            _ if byte.is_ascii_alphabetic() => return false,
+            // A letter right behind a digit makes it a word of some code, not a number.
+            _ if byte.is_ascii_alphabetic() && previous != b' ' => return false,
             _ => break,
         }
+        previous = *byte;
     }
     (8..=15).contains(&digits)
 }
