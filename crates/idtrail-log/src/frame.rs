@@ -234,6 +234,12 @@ pub fn split_body(body: &[u8], count: u32) -> Option<Vec<(usize, &[u8])>> {
     (entries.len() == count as usize).then_some(entries)
 }
 
+/// Tells whether bytes, zeros at their end aside, begin as a frame does.
+pub(crate) fn starts_like_frame(bytes: &[u8]) -> bool {
+    let arrived = bytes.iter().take(MAGIC.len()).take_while(|byte| **byte != 0).count();
+    arrived > 0 && MAGIC.starts_with(bytes.get(..arrived).unwrap_or_default())
+}
+
 /// Returns the places in `bytes` that hold an intact header, from the front.
 pub fn find_headers(bytes: &[u8]) -> impl Iterator<Item = (usize, Header)> + '_ {
     bytes.windows(HEADER_BYTES).enumerate().filter_map(|(at, window)| {

@@ -258,6 +258,7 @@ impl Replay<'_, '_> {
         clean: bool,
     ) -> Result<(Committer, Opened), LogError> {
         let no_segment = || LogError::Bug { what: "a log has at least one segment" };
+        self.mended_tiles |= self.tiles.flush(1)?;
         let last = self.segments.last_mut().ok_or_else(no_segment)?;
         if !clean {
             let header = SegmentHeader::decode(&tail.bytes).ok_or_else(no_segment)?;
@@ -326,7 +327,11 @@ pub(crate) fn judge(bytes: &[u8], at: usize, end: usize, next: LogIndex, previou
                 return Verdict::Damaged("a frame's header is damaged and another frame follows");
             }
             let header_blocks_end = (at + frame::HEADER_BYTES).next_multiple_of(BLOCK);
-            if end < at + frame::HEADER_BYTES || zero_block(bytes, at, header_blocks_end) {
+            let cut_short = end < at + frame::HEADER_BYTES;
+            // What did arrive of a frame begins as a frame does, unless its very first block is what is missing.
+            let first_block = bytes.get(at..(at / BLOCK + 1) * BLOCK).unwrap_or_default();
+            let plausible = frame::starts_like_frame(tail) || first_block.iter().all(|byte| *byte == 0);
+            if plausible && (cut_short || zero_block(bytes, at, header_blocks_end)) {
                 return Verdict::Torn;
             }
             Verdict::Damaged("a frame's header is damaged")
