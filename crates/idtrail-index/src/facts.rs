@@ -1,0 +1,113 @@
+//! What derived state learns from one leaf, and the keyed hashes under which it is found again.
+
+use hmac::{Hmac, KeyInit, Mac};
+use idtrail_event::{DedupeId, EncodedEvent, GlobalCustomerId, OpenLeaf};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// A 32-byte keyed hash. Compared whole, never cut.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key([u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}…")
+    }
+}
+
+/// Everything derived state learns from one leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Receipt time, milliseconds since 1970.
+    pub received_ms: u64,
+    /// What a client's event adds; `None` for the log's own leaves.
+    pub event: Option<EventFacts>,
+}
+
+/// What a client's event adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventFacts {
+    /// The customer.
+    pub subject: GlobalCustomerId,
+    /// How many events of this customer came before.
+    pub subject_sequence: u64,
+    /// The client's own customer id, keyed.
+    pub customer: Option<Key>,
+    /// The interaction, keyed.
+    pub interaction: Option<Key>,
+    /// The id under which a repetition is recognised, keyed.
+    pub dedupe: Key,
+    /// The content, keyed; equal for equal events.
+    pub content: Key,
+}
+
+/// Makes the keys of one tenant. The secrets are wiped when dropped.
+pub struct Hasher {
+    tenant: String,
+    dedupe: Zeroizing<[u8; 32]>,
+    index: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher(…)")
+    }
+}
+
+impl Hasher {
+    /// Returns a hasher with the vault's dedupe and index keys.
+    pub fn new(tenant: &str, dedupe: &[u8; 32], index: &[u8; 32]) -> Self {
+        Self { tenant: tenant.to_owned(), dedupe: Zeroizing::new(*dedupe), index: Zeroizing::new(*index) }
+    }
+
+    /// Keys a client's own customer id.
+    pub fn customer(&self, id: &str) -> Key {
+        keyed(&self.index, &[b"customer", self.tenant.as_bytes(), id.as_bytes()])
+    }
+
+    /// Keys an interaction's id.
+    pub fn interaction(&self, id: &str) -> Key {
+        keyed(&self.index, &[b"interaction", self.tenant.as_bytes(), id.as_bytes()])
+    }
+
+    /// Keys an event's content.
+    pub fn content(&self, encoded: &EncodedEvent) -> Key {
+        keyed(&self.dedupe, &[b"content", self.tenant.as_bytes(), &encoded.content()])
+    }
+
+    /// Keys the id under which a repetition is recognised. `system` is the calling system's name, so that two systems
+    /// may use the same ids.
+    pub fn dedupe(&self, system: &str, id: &DedupeId, content: &Key) -> Key {
+        let text = id.text().map_or(content.0.as_slice(), str::as_bytes);
+        keyed(&self.dedupe, &[b"dedupe", self.tenant.as_bytes(), system.as_bytes(), &[id.kind()], text])
+    }
+
+    /// Returns what derived state learns from an opened leaf. The staff section must be open if there is one, or the
+    /// content's key differs from the live one.
+    pub fn facts(&self, leaf: &OpenLeaf) -> Facts {
+        let decided = &leaf.decided;
+        let event = decided.subject.map(|subject| {
+            let content = self.content(leaf.encoded());
+            EventFacts {
+                subject,
+                subject_sequence: decided.subject_sequence,
+                customer: leaf.resolved_customer_id().map(|id| self.customer(id)),
+                interaction: leaf.interaction_id().map(|id| self.interaction(id)),
+                dedupe: self.dedupe(&decided.system, &decided.dedupe, &content),
+                content,
+            }
+        });
+        Facts { received_ms: decided.received_ms, event }
+    }
+}
+
+fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Key {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        // Lengths, so that no two lists of parts give the same input.
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    Key(mac.finalize().into_bytes().into())
+}

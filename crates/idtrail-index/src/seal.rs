@@ -1,0 +1,111 @@
+//! Makes leaves from drafts, and opens leaves, with the vault's keys.
+
+use std::sync::Arc;
+
+use idtrail_event::{
+    ClassSecret, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf, SealRequest, SectionSecrets, leaf_key, seal,
+};
+use idtrail_log::machine::{SealFailure, Sealer};
+use idtrail_port::Entropy;
+use idtrail_tlog::LogIndex;
+use idtrail_vault::{KeyCursor, KeyError, Keyring, Secret32, Section};
+
+use crate::trail::Draft;
+
+/// Why a leaf could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its key was destroyed.
+    #[error("the key of the leaf is not there")]
+    Key(#[source] KeyError),
+    /// The leaf is not what it must be.
+    #[error("the leaf cannot be opened")]
+    Leaf(#[source] LeafError),
+}
+
+/// Seals the leaves of one log.
+pub struct TrailSealer {
+    keyring: Keyring,
+    cursor: KeyCursor,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for TrailSealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrailSealer").field("keyring", &self.keyring).finish_non_exhaustive()
+    }
+}
+
+impl TrailSealer {
+    /// Returns a sealer with the keys of one log.
+    pub fn new(keyring: Keyring, entropy: Arc<dyn Entropy>) -> Self {
+        let cursor = keyring.cursor();
+        Self { keyring, cursor, entropy }
+    }
+
+    fn seal_one(&mut self, index: u64, draft: &Draft) -> Result<Vec<u8>, SealFailure> {
+        let indices = self.cursor.secrets(index)?;
+        let class = self.keyring.class_secret(draft.header.class.number(), draft.header.month())?;
+        let (event, staff, class) =
+            (index_secret(&indices.event), index_secret(&indices.staff), class_secret(&class));
+        let secrets = SectionSecrets { event: &event, staff: &staff, class: &class };
+        let ivs = [idtrail_port::random(&*self.entropy), idtrail_port::random(&*self.entropy)];
+        let request = SealRequest { header: &draft.header, encoded: &draft.encoded, decided: &draft.decided };
+        Ok(seal(&request, &secrets, &ivs, self.keyring.origin())?)
+    }
+}
+
+impl Sealer<Draft> for TrailSealer {
+    fn seal(&mut self, first: LogIndex, drafts: &[&Draft]) -> Result<Vec<Vec<u8>>, SealFailure> {
+        (first.get()..).zip(drafts).map(|(index, draft)| self.seal_one(index, draft)).collect()
+    }
+}
+
+/// A leaf that was opened, with the keys that opened it: what is disclosed to whoever may see this event.
+#[derive(Debug)]
+pub struct Disclosed {
+    /// The opened leaf.
+    pub leaf: OpenLeaf,
+    /// The key of the event's section.
+    pub event_key: LeafKey,
+    /// The key of the staff section, if there is one and its key is there.
+    pub staff_key: Option<LeafKey>,
+}
+
+/// Opens the leaf at `index`.
+///
+/// # Errors
+/// `Key` if its key was destroyed; `Leaf` if the bytes are not what was sealed.
+pub fn open(keyring: &Keyring, index: LogIndex, bytes: &[u8]) -> Result<Disclosed, OpenError> {
+    let leaf = Leaf::parse(bytes).map_err(OpenError::Leaf)?;
+    let header = leaf.header();
+    let class = keyring.class_secret(header.class.number(), header.month()).map_err(OpenError::Key)?;
+    let class = class_secret(&class);
+    let key = |section, iv: &[u8; 12]| {
+        let secret = keyring.index_secret(index.get(), section)?;
+        Ok(leaf_key(&index_secret(&secret), &class, iv, keyring.origin()))
+    };
+    let event_key = key(Section::Event, leaf.iv()).map_err(OpenError::Key)?;
+    let mut open = leaf.open(&event_key).map_err(OpenError::Leaf)?;
+    let mut staff_key = None;
+    if let Some(iv) = open.staff_iv().map_err(OpenError::Leaf)? {
+        match key(Section::Staff, &iv) {
+            Ok(key) => {
+                open.open_staff(&key).map_err(OpenError::Leaf)?;
+                staff_key = Some(key);
+            }
+            // The staff section alone may have been destroyed; the event stays readable.
+            Err(KeyError::Punctured) => {}
+            Err(error) => return Err(OpenError::Key(error)),
+        }
+    }
+    Ok(Disclosed { leaf: open, event_key, staff_key })
+}
+
+fn index_secret(secret: &Secret32) -> IndexSecret {
+    IndexSecret::new(*secret.expose())
+}
+
+fn class_secret(secret: &Secret32) -> ClassSecret {
+    ClassSecret::new(*secret.expose())
+}

@@ -1,0 +1,239 @@
+//! The state machine of the trail: is this a repetition, who is the customer, what is the leaf.
+//!
+//! The identity decision is one function, [`decide_customer`]: a client's customer id that is new gets a fresh random
+//! global id; one that was seen keeps its own; none gets a fresh one. It is never computed from the client's id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use idtrail_event::clear::OriginStart;
+use idtrail_event::{
+    Channel, ClassTable, Decided, DedupeId, EncodedEvent, EventId, EventType, GlobalCustomerId, LeafHeader,
+    SealRequest, Source, ValidEvent,
+};
+use idtrail_log::machine::{Decision, Machine, Moment, Planned};
+use idtrail_port::Entropy;
+use idtrail_tlog::LogIndex;
+use serde_json::json;
+
+use crate::facts::{EventFacts, Facts, Hasher, Key};
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+/// The calling system's name in the log's own leaves; no credential can have it, because it holds a colon.
+const OWN_SYSTEM: &str = "idtrail:log";
+
+/// An event on its way into the log: checked, encoded, everything keyed that needs no order.
+#[derive(Debug)]
+pub struct Command {
+    encoded: EncodedEvent,
+    header: LeafHeader,
+    system: String,
+    actor: Option<String>,
+    dedupe_id: DedupeId,
+    /// `None` for the log's own leaves.
+    keys: Option<Keys>,
+}
+
+#[derive(Debug)]
+struct Keys {
+    customer: Option<Key>,
+    interaction: Option<Key>,
+    dedupe: Key,
+    content: Key,
+}
+
+impl Command {
+    /// Prepares a checked event; may run in parallel.
+    pub fn prepare(
+        hasher: &Hasher,
+        event: &ValidEvent,
+        source: Source,
+        system: &str,
+        actor: Option<&str>,
+        dedupe_id: DedupeId,
+    ) -> Self {
+        let encoded = event.encode();
+        let content = hasher.content(&encoded);
+        let header = LeafHeader {
+            event_type: event.event_type(),
+            // Set when the receipt time is known.
+            hour: 0,
+            source,
+            channel: event.channel(),
+            class: event.class(),
+            clear: None,
+        };
+        let keys = Keys {
+            customer: event.resolved_customer_id().map(|id| hasher.customer(id)),
+            interaction: event.interaction_id().map(|id| hasher.interaction(id)),
+            dedupe: hasher.dedupe(system, &dedupe_id, &content),
+            content,
+        };
+        let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
+        Self { encoded, header, system, actor, dedupe_id, keys: Some(keys) }
+    }
+
+    /// Returns the first two leaves of a log, in order: what it continues, and its retention classes.
+    pub fn first_leaves(start: &OriginStart, classes: &ClassTable) -> [Self; 2] {
+        let own = |event_type: EventType, clear: Vec<u8>| Self {
+            encoded: EncodedEvent::of(&json!({ "auditEvent": { "eventType": event_type.to_string() } })),
+            header: LeafHeader {
+                event_type,
+                hour: 0,
+                source: Source::SYSTEM,
+                channel: Channel::NONE,
+                class: event_type.class(),
+                clear: Some(clear),
+            },
+            system: OWN_SYSTEM.to_owned(),
+            actor: None,
+            dedupe_id: DedupeId::Content,
+            keys: None,
+        };
+        [own(EventType::ORIGIN_START, start.encode()), own(EventType::CLASS_TABLE, classes.encode())]
+    }
+
+    /// Returns an upper bound of the leaf's length, to be checked before the event is handed to the log.
+    pub fn leaf_bytes_max(&self) -> usize {
+        let texts = self.system.len()
+            + self.actor.as_ref().map_or(0, String::len)
+            + self.dedupe_id.text().map_or(0, str::len);
+        SealRequest::bytes_max(&self.encoded, texts, self.header.clear.as_ref().map_or(0, Vec::len))
+    }
+}
+
+/// A leaf that was decided upon.
+#[derive(Debug)]
+pub struct Draft {
+    /// What stands in clear.
+    pub header: LeafHeader,
+    /// The event.
+    pub encoded: EncodedEvent,
+    /// What was decided about it.
+    pub decided: Decided,
+}
+
+/// Why nothing was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The same id was used before with another content, at this index.
+    Conflict(LogIndex),
+}
+
+#[derive(Debug)]
+struct Seen {
+    index: LogIndex,
+    content: Key,
+}
+
+#[derive(Debug)]
+struct Subject {
+    events: u64,
+    last: LogIndex,
+}
+
+/// The trail's state. Includes decisions that are not durable yet.
+pub struct Trail {
+    entropy: Arc<dyn Entropy>,
+    seen: HashMap<Key, Seen>,
+    customers: HashMap<Key, GlobalCustomerId>,
+    subjects: HashMap<GlobalCustomerId, Subject>,
+    received_ms: u64,
+}
+
+impl std::fmt::Debug for Trail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trail").field("subjects", &self.subjects.len()).finish_non_exhaustive()
+    }
+}
+
+impl Trail {
+    /// Returns the state of an empty log.
+    pub fn new(entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            entropy,
+            seen: HashMap::new(),
+            customers: HashMap::new(),
+            subjects: HashMap::new(),
+            received_ms: 0,
+        }
+    }
+
+    /// Takes over one leaf; called for each in order, when it is decided and when the log is read back.
+    pub fn fold(&mut self, index: LogIndex, facts: &Facts) {
+        self.received_ms = self.received_ms.max(facts.received_ms);
+        let Some(event) = &facts.event else { return };
+        self.seen.insert(event.dedupe, Seen { index, content: event.content });
+        if let Some(customer) = event.customer {
+            self.customers.insert(customer, event.subject);
+        }
+        let subject = Subject { events: event.subject_sequence + 1, last: index };
+        self.subjects.insert(event.subject, subject);
+    }
+
+    /// Returns the newest receipt time in the log, milliseconds since 1970.
+    pub fn received_ms(&self) -> u64 {
+        self.received_ms
+    }
+
+    /// Returns the customer of a client's own customer id.
+    pub fn customer(&self, key: &Key) -> Option<GlobalCustomerId> {
+        self.customers.get(key).copied()
+    }
+
+    /// Decides who the customer of an event is.
+    fn decide_customer(&self, customer: Option<Key>) -> GlobalCustomerId {
+        let known = customer.and_then(|key| self.customers.get(&key)).copied();
+        known.unwrap_or_else(|| GlobalCustomerId::new(idtrail_port::random(&*self.entropy)))
+    }
+}
+
+impl Machine for Trail {
+    type Command = Command;
+    type Draft = Draft;
+    type Facts = Facts;
+    type Refusal = Refusal;
+
+    fn decide(&mut self, command: Command, at: Moment) -> Decision<Draft, Facts, Refusal> {
+        if let Some(keys) = &command.keys
+            && let Some(seen) = self.seen.get(&keys.dedupe)
+        {
+            return if seen.content == keys.content {
+                Decision::Existing(seen.index)
+            } else {
+                Decision::Refuse(Refusal::Conflict(seen.index))
+            };
+        }
+        let subject = command.keys.as_ref().map(|keys| self.decide_customer(keys.customer));
+        let before = subject.and_then(|subject| self.subjects.get(&subject));
+        let subject_sequence = before.map_or(0, |subject| subject.events);
+        let previous_index = before.map(|subject| subject.last.get());
+        let decided = Decided {
+            received_ms: at.received_ms,
+            subject,
+            event_id: EventId::new(idtrail_port::random(&*self.entropy)),
+            system: command.system,
+            actor: command.actor,
+            dedupe: command.dedupe_id,
+            subject_sequence,
+            previous_index,
+        };
+        let hour = u32::try_from(at.received_ms / HOUR_MS).unwrap_or(u32::MAX);
+        let header = LeafHeader { hour, ..command.header };
+        let event = subject.zip(command.keys).map(|(subject, keys)| EventFacts {
+            subject,
+            subject_sequence,
+            customer: keys.customer,
+            interaction: keys.interaction,
+            dedupe: keys.dedupe,
+            content: keys.content,
+        });
+        let facts = Facts { received_ms: at.received_ms, event };
+        self.fold(at.next, &facts);
+        Decision::Append(vec![Planned { draft: Draft { header, encoded: command.encoded, decided }, facts }])
+    }
+
+    fn bytes_max(command: &Command) -> usize {
+        command.leaf_bytes_max()
+    }
+}
