@@ -54,7 +54,10 @@ const LABEL: &[u8; 14] = b"idtrail/ggm/v1";
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// Makes children. Holds the last block and the last result, so it is wiped when dropped.
+/// Where the seed stands in the block.
+const SEED: std::ops::Range<usize> = 16..48;
+
+/// Walks down a tree. Holds the present node's seed in the block that is hashed next, so it is wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Expander {
     block: [u8; 64],
@@ -74,16 +77,27 @@ impl Expander {
         Self { block, state: INITIAL }
     }
 
-    /// Writes the seed of child `bit` (0 or 1) of the node `seed` to `out`.
+    /// Goes to the node with this seed.
     #[inline]
-    pub(crate) fn child(&mut self, seed: &Seed, bit: u8, out: &mut Seed) {
+    pub(crate) fn go_to(&mut self, seed: &Seed) {
+        self.block[SEED].copy_from_slice(seed);
+    }
+
+    /// Goes to child `bit` (0 or 1) of the present node.
+    #[inline]
+    pub(crate) fn descend(&mut self, bit: u8) {
         self.block[15] = bit;
-        self.block[16..48].copy_from_slice(seed);
         self.state = INITIAL;
         compress256(&mut self.state, std::slice::from_ref(&self.block));
-        for (bytes, word) in out.chunks_exact_mut(4).zip(self.state) {
+        for (bytes, word) in self.block[SEED].chunks_exact_mut(4).zip(self.state) {
             bytes.copy_from_slice(&word.to_be_bytes());
         }
+    }
+
+    /// Writes the present node's seed to `out`.
+    #[inline]
+    pub(crate) fn copy_to(&self, out: &mut Seed) {
+        out.copy_from_slice(&self.block[SEED]);
     }
 }
 
@@ -100,7 +114,9 @@ mod tests {
             for bit in [0, 1, 1, 0] {
                 let seed: Seed = std::array::from_fn(|at| (at * 7 + usize::from(bit)) as u8);
                 let mut child = [0; 32];
-                expander.child(&seed, bit, &mut child);
+                expander.go_to(&seed);
+                expander.descend(bit);
+                expander.copy_to(&mut child);
                 let message = [&b"idtrail/ggm/v1"[..], &[kind.byte(), bit], &seed].concat();
                 assert_eq!(child.as_slice(), Sha256::digest(message).as_slice());
             }

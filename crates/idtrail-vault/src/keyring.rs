@@ -230,3 +230,49 @@ fn check_index(index: u64) -> Result<(), KeyError> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TreeKind;
+
+    fn tree(kind: TreeKind) -> Arc<KeyTree> {
+        Arc::new(KeyTree::from_root(kind, &Secret32::new([7; 32])))
+    }
+
+    #[test]
+    fn a_puncture_wipes_sleeping_cursors_the_class_cache_and_the_trees() {
+        let (index, period) = (tree(TreeKind::Index), tree(TreeKind::Period));
+        let old = [Arc::downgrade(&index), Arc::downgrade(&period)];
+        let punctured = Arc::new(index.punctured(std::slice::from_ref(&(8..10))).unwrap());
+        let keyring = Keyring::new("origin", Epoch::FIRST, index, period);
+        let mut cursors = [keyring.cursor(), keyring.clone().cursor(), keyring.cursor()];
+        let kept = cursors.each_mut().map(|cursor| cursor.secrets(5).unwrap());
+        keyring.class_secret(1, 2).unwrap();
+        assert!(!lock(&cursors[0].path).is_wiped());
+
+        keyring.replace(Epoch::new(2), punctured, tree(TreeKind::Period));
+        assert!(cursors.iter().all(|cursor| lock(&cursor.path).is_wiped()));
+        assert!(keyring.0.classes.read().unwrap().is_empty());
+        assert!(old.iter().all(|tree| tree.strong_count() == 0));
+        for (cursor, kept) in cursors.iter_mut().zip(kept) {
+            assert_eq!(cursor.secrets(4), Err(KeyError::Punctured));
+            assert_eq!(cursor.secrets(5), Ok(kept));
+        }
+    }
+
+    #[test]
+    fn what_the_keyring_remembers_is_bounded() {
+        let keyring = Keyring::new("origin", Epoch::FIRST, tree(TreeKind::Index), tree(TreeKind::Period));
+        for month in 0..=u16::MAX {
+            keyring.class_secret(1, month).unwrap();
+        }
+        assert!(keyring.0.classes.read().unwrap().len() <= CLASSES_MAX);
+        let kept = keyring.cursor();
+        for _ in 0..100 {
+            drop(keyring.cursor());
+        }
+        assert!(lock(&keyring.0.paths).len() <= 2, "dropped cursors are forgotten");
+        drop(kept);
+    }
+}

@@ -83,12 +83,12 @@ impl KeyTree {
     pub fn derive(&self, leaf: u64) -> Option<Secret32> {
         let (place, seed) = self.node_over(leaf)?;
         let mut expander = Expander::new(self.kind);
-        let mut key = Secret32::new(*seed);
-        let mut parent = Secret32::new([0; 32]);
+        expander.go_to(seed);
         for level in place.depth..self.depth {
-            *parent.expose_mut() = *key.expose();
-            expander.child(parent.expose(), self.branch(leaf, level), key.expose_mut());
+            expander.descend(self.branch(leaf, level));
         }
+        let mut key = Secret32::new([0; 32]);
+        expander.copy_to(key.expose_mut());
         Some(key)
     }
 
@@ -234,7 +234,9 @@ impl Cutter {
                 for (bit, child) in (0..).zip(place.children(self.depth)) {
                     let mut child_seed = Secret32::new([0; 32]);
                     if let Some((_, expander)) = &mut self.out {
-                        expander.child(seed, bit, child_seed.expose_mut());
+                        expander.go_to(seed);
+                        expander.descend(bit);
+                        expander.copy_to(child_seed.expose_mut());
                     }
                     let passed = holes.partition_point(|hole| hole.end <= child.first);
                     self.split(child, child_seed.expose(), holes.get(passed..).unwrap_or_default());

@@ -452,3 +452,40 @@ fn check_origin(origin: &str) -> Result<(), VaultError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use idtrail_sim::{Count, Fault, OperationKind, SimDisk, SimEntropy};
+
+    use super::*;
+
+    #[test]
+    fn nothing_keeps_an_old_tree_alive() {
+        let disk = SimDisk::default();
+        let paths = VaultPaths { body_dir: "/v".into(), copies: vec![], anchors: vec!["/a/cell".into()] };
+        let entropy = Arc::new(SimEntropy::new(idtrail_sim::Seed::new(1)));
+        let kek = Kek::new([1; 32]).unwrap();
+        let mut vault =
+            Vault::create(Arc::new(disk.clone()), entropy, paths, kek, "tenant", "origin").unwrap();
+        let keyring = vault.keyring("origin").unwrap();
+        let mut cursor = keyring.cursor();
+        cursor.secrets(1).unwrap();
+
+        let old = Arc::downgrade(&vault.contents.origins[0].index);
+        vault.puncture_indices("origin", &[1], Sections::Both).unwrap();
+        assert_eq!(old.strong_count(), 0);
+
+        // The new key is in its slot, but the old one could not be erased: the probe takes the new state over, and drops the old one.
+        let old = Arc::downgrade(&vault.contents.origins[0].index);
+        let next = vault.next_epoch().unwrap();
+        // The writes are: the body, the new slot, zeros over the old slot.
+        disk.reset_counts();
+        disk.fail(Fault::once(2).counting(Count::Of(OperationKind::Write)));
+        let error = vault.puncture_indices("origin", &[2], Sections::Both).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Unavailable);
+        assert!(old.strong_count() > 0 && keyring.epoch() < next, "not known yet");
+        assert_eq!(vault.probe().unwrap(), next);
+        assert_eq!((old.strong_count(), keyring.epoch()), (0, next));
+        assert!(cursor.secrets(2).is_err() && cursor.secrets(3).is_ok());
+    }
+}

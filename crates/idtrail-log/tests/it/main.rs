@@ -1,4 +1,9 @@
 //! Tests of the log at its boundary, on a simulated disk that loses what was not synced.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must fail"
+)]
 
 mod crashes;
 mod damage;

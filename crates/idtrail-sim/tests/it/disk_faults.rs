@@ -149,7 +149,6 @@ fn a_write_may_stop_half_way() {
         disk.fail(
             Fault::once(0).counting(Count::Of(OperationKind::Write)).errno(ENOSPC).doing(Effect::Partly),
         );
-        // Counted before the fault was planned: nothing yet, so this is index 0.
         assert_eq!(file.write_all_at(&[7; 10_000], 0).unwrap_err().kind(), io::ErrorKind::StorageFull);
         let bytes = disk.read_cached("/f").unwrap();
         assert!(bytes.len() < 10_000 && bytes.iter().all(|byte| *byte == 7));

@@ -115,11 +115,8 @@ fn flip(bytes: &mut [u8], byte: u64, bit: u8) {
     }
 }
 
-/// Set higher by hand after a change to the disk.
-const CASES: u32 = 20_000;
-
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     /// Without a crash nobody can tell it from the operating system's disk.
     #[test]

@@ -67,7 +67,7 @@ fn generators_are_pinned() {
     let mut rng = Seed::new(7).rng();
     let drawn = ([rng.bits(), rng.bits()], Seed::new(7).derive("disk").get());
     assert_eq!(drawn, ([7_387_829_322_293_334_546, 14_283_834_251_474_640_193], 9_863_220_551_609_435_026));
-    assert_eq!(random::<8>(&SimEntropy::new(Seed::new(7))), [0; 8]);
+    assert_eq!(random::<8>(&SimEntropy::new(Seed::new(7))), [162, 200, 232, 81, 244, 192, 85, 10]);
 }
 
 #[test]

@@ -71,26 +71,36 @@ impl PathCache {
         Some(self.descend(leaf, place.depth))
     }
 
+    /// Tells whether no seed is remembered.
+    #[cfg(test)]
+    pub(crate) fn is_wiped(&self) -> bool {
+        self.leaf.is_none() && self.seeds.iter().all(|seed| *seed == [0; 32])
+    }
+
     /// Forgets every seed.
     pub(crate) fn wipe(&mut self) {
         if self.leaf.take().is_some() {
+            self.expander.go_to(&[0; 32]);
             self.seeds.as_mut().zeroize();
         }
     }
 
+    /// Fills the path below level `from`, whose seed is right, and returns the last seed.
     #[inline]
     fn descend(&mut self, leaf: u64, from: u8) -> Secret32 {
         self.leaf = Some(leaf);
-        let below = self.seeds.get_mut(usize::from(from)..=usize::from(self.depth)).unwrap_or_default();
+        let path = self.seeds.get_mut(usize::from(from)..=usize::from(self.depth)).unwrap_or_default();
+        let Some((top, below)) = path.split_first_mut() else { unreachable!("a path has at least its top") };
+        self.expander.go_to(top);
         let mut bit = self.depth - from;
-        let mut rest = below;
-        while let [parent, tail @ ..] = rest {
-            let [child, ..] = &mut *tail else { return Secret32::new(*parent) };
+        for seed in below {
             bit -= 1;
-            self.expander.child(parent, u8::from(leaf >> bit & 1 == 1), child);
-            rest = tail;
+            self.expander.descend(u8::from(leaf >> bit & 1 == 1));
+            self.expander.copy_to(seed);
         }
-        unreachable!("a path has at least its top")
+        let mut key = Secret32::new([0; 32]);
+        self.expander.copy_to(key.expose_mut());
+        key
     }
 }
 

@@ -1,4 +1,10 @@
 //! The vault from outside: its formats, its life, and what is left of it after faults, crashes, loss and theft.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers outside of test functions are test code as well"
+)]
 
 mod crash;
 mod life;

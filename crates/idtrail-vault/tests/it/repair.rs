@@ -1,6 +1,6 @@
 //! Loss, damage and theft of single files while the vault is closed.
 
-use idtrail_port::{Disk, DiskFile};
+use idtrail_port::Disk;
 use idtrail_sim::{Seed, SimDisk};
 use idtrail_vault::{Epoch, ErrorKind, Kek, Vault, VaultError};
 

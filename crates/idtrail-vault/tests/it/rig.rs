@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use idtrail_port::{Disk, DiskFile, Open, Privacy, create_dir_durable};
+use idtrail_port::{Disk, Open, Privacy, create_dir_durable};
 use idtrail_sim::{Seed, SimDisk, SimEntropy};
 use idtrail_vault::{Epoch, Kek, KeyError, Keyring, Section, Sections, Vault, VaultError, VaultPaths};
 

@@ -20,7 +20,7 @@ fn no_thread_gets_a_key_after_its_puncture_has_returned() {
         for thread in 0..4 {
             let (keyring, expected, destroyed, running) = (keyring.clone(), &expected, &destroyed, &running);
             scope.spawn(move || {
-                let (mut cursor, mut rounds) = (keyring.cursor(), 0);
+                let mut cursor = keyring.cursor();
                 running.fetch_add(1, Ordering::SeqCst);
                 while destroyed.load(Ordering::SeqCst) < INDICES {
                     for (index, secrets) in (0..).zip(expected) {
@@ -30,23 +30,24 @@ fn no_thread_gets_a_key_after_its_puncture_has_returned() {
                             _ => keyring.index_secret(index, Section::Staff),
                         };
                         match found {
-                            Ok(secret) => assert!(index >= gone && secret == secrets.staff),
+                            Ok(secret) => assert!(index >= gone && secret == secrets.staff, "index {index}"),
                             Err(error) => assert_eq!(error, KeyError::Punctured),
                         }
                     }
-                    let months = keyring.class_secret(1, 0);
-                    assert!(months.is_ok() || destroyed.load(Ordering::SeqCst) > 0 || rounds > 0);
-                    rounds += 1;
+                    assert!(keyring.class_secret(1, 0).is_ok());
                 }
             });
         }
         while running.load(Ordering::SeqCst) < 4 {
             std::thread::yield_now();
         }
+        let mut outcome = Ok(());
         for index in 0..INDICES {
-            vault.puncture_indices(ORIGIN, &[index], Sections::Both).unwrap();
+            outcome = outcome.and(vault.puncture_indices(ORIGIN, &[index], Sections::Both).map(drop));
+            // Also after a failure, or the readers would never end.
             destroyed.store(index + 1, Ordering::SeqCst);
         }
+        outcome.unwrap();
     });
     assert!(
         (0..INDICES).all(|index| keyring.index_secret(index, Section::Event) == Err(KeyError::Punctured))
