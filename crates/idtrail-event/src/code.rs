@@ -2,8 +2,6 @@
 //!
 //! A number that a list does not know is kept and shown as a number, so that an old reader can read a newer log.
 
-use core::fmt;
-
 use crate::retention::ClassId;
 
 /// Who may post an event of a type.
@@ -15,6 +13,7 @@ pub enum Poster {
     System,
 }
 
+/// Defines a list of numbers with names.
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident($number:ty) { $($(#[$item_doc:meta])* $item:ident = $code:literal, $text:literal;)* }) => {
         $(#[$doc])*
@@ -34,6 +33,9 @@ macro_rules! codes {
                 self.0
             }
 
+            /// All known codes.
+            pub const ALL: &'static [Self] = &[$(Self::$item,)*];
+
             /// Returns the name of a known code.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -51,26 +53,28 @@ macro_rules! codes {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 match self.name() {
                     Some(name) => f.write_str(name),
-                    None => fmt::Display::fmt(&self.0, f),
+                    None => core::fmt::Display::fmt(&self.0, f),
                 }
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                core::fmt::Display::fmt(self, f)
             }
         }
     };
 }
 
+pub(crate) use codes;
+
 codes! {
     /// The type of an event.
-    EventType(u16) {
+    TypeCode(u16) {
         /// A customer was identified.
         IDENTITY_RESOLUTION = 1, "IDENTITY_RESOLUTION";
         /// An interaction whose customer is not known.
@@ -112,13 +116,14 @@ codes! {
     }
 }
 
-impl EventType {
+impl TypeCode {
     /// Returns who may post events of this type.
     pub fn poster(self) -> Poster {
-        if self.0 <= 5 { Poster::Client } else { Poster::System }
+        if self.0 <= Self::CUSTOM.0 { Poster::Client } else { Poster::System }
     }
 
-    /// Tells whether a name belongs to this system although the table does not list it.
+    /// Tells whether events of a name are written by this system only: those of the table, and all steps of rights
+    /// requests.
     pub fn is_reserved_name(name: &str) -> bool {
         let system = Self::by_name(name).is_some_and(|known| known.poster() == Poster::System);
         system || name == "CUSTOM" || name.starts_with("DSR_") || name.starts_with("TASK_")
@@ -131,19 +136,23 @@ impl EventType {
             Self::CONSENT_CHANGE => ClassId::CONSENT,
             Self::DATA_DELETION => ClassId::DELETION,
             Self::CUSTOM => ClassId::CUSTOM,
-            Self::CLASS_TABLE
-            | Self::ORIGIN_START
-            | Self::SHRED_INTENT
-            | Self::KEY_SHREDDED
-            | Self::RULESET_CHANGE => ClassId::SYSTEM,
+            Self::CLASS_TABLE | Self::ORIGIN_START | Self::RULESET_CHANGE => ClassId::SYSTEM,
+            Self::SHRED_INTENT | Self::KEY_SHREDDED => ClassId::SYSTEM,
+            Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION => ClassId::RIGHTS,
             _ => ClassId::IDENTITY,
         }
+    }
+
+    /// Tells whether leaf format v1 writes this type's name as its number. The list is closed: types that are added to
+    /// the table later are written as text.
+    pub(crate) fn is_in_v1(self) -> bool {
+        matches!(self.0, 1..=4 | 16..=23 | 32..=37)
     }
 }
 
 codes! {
     /// The channel of an interaction.
-    Channel(u8) {
+    ChannelCode(u8) {
         /// Not said.
         NONE = 0, "NONE";
         /// A call.
@@ -169,9 +178,16 @@ codes! {
     }
 }
 
+impl ChannelCode {
+    /// Tells whether leaf format v1 writes this channel's name as its number; see [`TypeCode`].
+    pub(crate) fn is_in_v1(self) -> bool {
+        matches!(self.0, 1..=9)
+    }
+}
+
 codes! {
     /// The kind of entry point through which an event came.
-    Source(u8) {
+    SourceCode(u8) {
         /// The JSON API.
         API = 1, "api";
         /// CloudEvents.

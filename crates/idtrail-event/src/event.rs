@@ -1,17 +1,29 @@
-//! A checked event, and its encoding.
+//! A checked event, and its encoding in the parts that a leaf keeps apart.
+//!
+//! The encoding is made once, before the sequencer: it gives the bound of the leaf's size, the bytes over which repeated
+//! events are recognised, and later the sealed content itself.
 
+use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 
-use crate::cbor::{self, Registry};
-use crate::code::{Channel, EventType};
+use crate::cbor::Writer;
+use crate::code::{ChannelCode, TypeCode};
 use crate::retention::ClassId;
-use crate::validate::Finding;
+use crate::validate::Warning;
+use crate::value::{self, Registry};
+
+/// The member of a body that holds the event.
+pub(crate) const EVENT_MEMBER: &str = "auditEvent";
+/// Key of the event in a leaf's content.
+pub(crate) const KEY_EVENT: u64 = 0;
+/// Key of what stood beside the event.
+pub(crate) const KEY_OUTER: u64 = 1;
 
 /// Members about staff: they get a section of their own in the leaf, which can be destroyed alone.
-pub(crate) const STAFF_MEMBERS: [&str; 4] = ["agentId", "agentName", "supervisorId", "staffId"];
+const STAFF_MEMBERS: [&str; 4] = ["agentId", "agentName", "supervisorId", "staffId"];
 
 /// Tells whether a member goes into the staff section. A null says nothing about anybody and stays in the event.
 pub(crate) fn is_staff(name: &str, value: &Value) -> bool {
@@ -22,10 +34,10 @@ pub(crate) fn is_staff(name: &str, value: &Value) -> bool {
 #[derive(Clone, PartialEq)]
 pub struct ValidEvent {
     pub(crate) body: Value,
-    pub(crate) event_type: EventType,
-    pub(crate) channel: Channel,
+    pub(crate) event_type: TypeCode,
+    pub(crate) channel: ChannelCode,
     pub(crate) event_time_ms: i64,
-    pub(crate) warnings: Vec<Finding>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl core::fmt::Debug for ValidEvent {
@@ -35,13 +47,25 @@ impl core::fmt::Debug for ValidEvent {
 }
 
 impl ValidEvent {
+    /// Makes an event of this system itself, which no client may post. `event` gets the type as its member `eventType`.
+    pub fn from_system(event_type: TypeCode, mut event: Map<String, Value>, event_time_ms: i64) -> Self {
+        if let Some(name) = event_type.name() {
+            event.insert("eventType".to_owned(), name.into());
+        }
+        let channel = event.get("channelType").and_then(Value::as_str).and_then(ChannelCode::by_name);
+        let mut body = Map::new();
+        body.insert(EVENT_MEMBER.to_owned(), Value::Object(event));
+        let channel = channel.unwrap_or(ChannelCode::NONE);
+        Self { body: Value::Object(body), event_type, channel, event_time_ms, warnings: Vec::new() }
+    }
+
     /// Returns the whole body, `auditEvent` and what stood beside it.
     pub fn body(&self) -> &Value {
         &self.body
     }
 
     /// Returns the type.
-    pub fn event_type(&self) -> EventType {
+    pub fn event_type(&self) -> TypeCode {
         self.event_type
     }
 
@@ -51,7 +75,7 @@ impl ValidEvent {
     }
 
     /// Returns the channel.
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> ChannelCode {
         self.channel
     }
 
@@ -61,7 +85,7 @@ impl ValidEvent {
     }
 
     /// Returns what the client should know although the event was accepted.
-    pub fn warnings(&self) -> &[Finding] {
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
@@ -83,56 +107,69 @@ impl ValidEvent {
 
 /// Returns a text member of the body's `auditEvent`.
 pub(crate) fn member<'a>(body: &'a Value, name: &str) -> Option<&'a str> {
-    body.get("auditEvent")?.get(name)?.as_str()
+    body.get(EVENT_MEMBER)?.get(name)?.as_str()
 }
 
 /// An event as deterministic CBOR, in the parts that a leaf keeps apart.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodedEvent {
-    pub(crate) event: Vec<u8>,
-    pub(crate) outer: Option<Vec<u8>>,
+    /// A map: the event under 0 and, if anything stood beside it, that under 1.
+    pub(crate) public: Vec<u8>,
     pub(crate) staff: Option<Vec<u8>>,
 }
 
 impl core::fmt::Debug for EncodedEvent {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("EncodedEvent").field("bytes", &self.event.len()).finish_non_exhaustive()
+        f.debug_struct("EncodedEvent").field("bytes", &self.public.len()).finish_non_exhaustive()
     }
 }
 
 impl EncodedEvent {
-    /// Encodes a body whose `auditEvent` is an object.
+    /// Encodes a body that needs no check: one that was opened, or one of the system's own. A body without an object
+    /// `auditEvent` counts as one with an empty event.
     pub fn of(body: &Value) -> Self {
         let none = Map::new();
         let whole = body.as_object().unwrap_or(&none);
-        let event = whole.get("auditEvent").and_then(Value::as_object).unwrap_or(&none);
-        let is_outer = |name: &str, _: &Value| name != "auditEvent";
-        let object = |members: &Map<String, Value>, registry, keep: &dyn Fn(&str, &Value) -> bool| {
-            cbor::write(512, |out| cbor::encode_object(out, members, registry, keep))
-        };
-        let has_staff = event.iter().any(|(name, value)| is_staff(name, value));
-        Self {
-            event: object(event, Registry::Event, &|name, value| !is_staff(name, value)),
-            outer: (whole.len() > 1).then(|| object(whole, Registry::None, &is_outer)),
-            staff: has_staff.then(|| object(event, Registry::Event, &is_staff)),
+        let event = whole.get(EVENT_MEMBER).and_then(Value::as_object).unwrap_or(&none);
+        let has_outer = whole.len() > 1;
+        let mut public = Writer::with_capacity(512);
+        public.map(1 + usize::from(has_outer));
+        public.uint(KEY_EVENT);
+        value::write_object(&mut public, event, Registry::Event, |name, value| !is_staff(name, value));
+        if has_outer {
+            public.uint(KEY_OUTER);
+            value::write_object(&mut public, whole, Registry::None, |name, _| name != EVENT_MEMBER);
         }
+        let has_staff =
+            STAFF_MEMBERS.iter().any(|name| event.get(*name).is_some_and(|value| !value.is_null()));
+        let staff = has_staff.then(|| {
+            let mut staff = Writer::with_capacity(64);
+            value::write_object(&mut staff, event, Registry::Event, is_staff);
+            staff.into_vec()
+        });
+        Self { public: public.into_vec(), staff }
     }
 
-    /// Returns the bytes over which equality of two events is decided: every part behind its length.
-    pub fn content(&self) -> Vec<u8> {
-        let parts = [Some(&self.event), self.outer.as_ref(), self.staff.as_ref()];
-        let mut content = Vec::with_capacity(self.bytes() + 12);
-        for part in parts {
-            let part = part.map(Vec::as_slice).unwrap_or_default();
-            content.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            content.extend_from_slice(part);
-        }
-        content
+    /// Returns the event without its staff members, and what stood beside it: a CBOR map with the keys 0 and 1.
+    pub fn public(&self) -> &[u8] {
+        &self.public
     }
 
-    /// Returns the length of all parts in bytes.
-    pub fn bytes(&self) -> usize {
-        let part = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        self.event.len() + part(&self.outer) + part(&self.staff)
+    /// Returns the staff members as a CBOR map, if there are any.
+    pub fn staff(&self) -> Option<&[u8]> {
+        self.staff.as_deref()
+    }
+
+    /// Returns the bytes over which two events are compared: `u32be length ‖ public ‖ u32be length ‖ staff`, the latter
+    /// with length 0 if there is none.
+    pub fn content_frame(&self) -> Vec<u8> {
+        let staff = self.staff().unwrap_or_default();
+        let mut frame = Vec::with_capacity(8 + self.public.len() + staff.len());
+        for part in [self.public(), staff] {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            frame.extend_from_slice(&length.to_be_bytes());
+            frame.extend_from_slice(part);
+        }
+        frame
     }
 }

@@ -3,13 +3,15 @@
 use alloc::format;
 use core::fmt;
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use data_encoding::BASE32_NOPAD;
+
+use crate::compact;
 
 /// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an identifier of this kind. expected={expected}")]
 pub struct IdError {
-    expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 /// One customer, whatever the channel: `gc_` and 26 lower-case base32 characters of 128 random bits.
@@ -58,7 +60,7 @@ impl fmt::Debug for GlobalCustomerId {
     }
 }
 
-/// One event: 128 random bits.
+/// One event: 128 random bits, written like a UUID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 16]);
 
@@ -74,9 +76,18 @@ impl EventId {
     }
 }
 
+impl TryFrom<&str> for EventId {
+    type Error = IdError;
+
+    fn try_from(text: &str) -> Result<Self, IdError> {
+        let expected = "a UUID in lower case";
+        compact::uuid(text).map(Self).ok_or(IdError { expected })
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ev_{}", HEXLOWER.encode(&self.0))
+        f.write_str(&compact::uuid_text(&self.0))
     }
 }
 

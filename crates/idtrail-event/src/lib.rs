@@ -1,5 +1,10 @@
 //! The audit event: what it may hold, how it is checked, and the sealed leaf that it becomes.
 //!
+//! ```text
+//! bytes ── parse_json ──> Value ── validate ──> ValidEvent ── encode ──> EncodedEvent ── seal ──> leaf
+//!                           ^                                                                     │
+//!                           └──────────── OpenLeaf::body <── Leaf::open <── Leaf::parse ──────────┘
+//! ```
 //! In goes the JSON of a client; out comes a leaf, and from a leaf and its key the same JSON again. The crate is pure:
 //! no IO, clock, randomness, threads or statics, `no_std` with `alloc`; times, keys and nonces are arguments.
 //!
@@ -8,32 +13,45 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
-extern crate std;
 
 mod cbor;
 pub mod clear;
 mod code;
+mod compact;
 mod event;
 mod id;
 mod json;
+mod key;
 mod leaf;
 mod pii;
 mod pseudonym;
 mod retention;
+mod time;
 mod validate;
+mod value;
 
-pub use code::{Channel, EventType, Poster, Source};
+pub use cbor::CborError;
+pub use code::{ChannelCode, Poster, SourceCode, TypeCode};
 pub use event::{EncodedEvent, ValidEvent};
 pub use id::{EventId, GlobalCustomerId, IdError};
-pub use json::{JsonError, parse as parse_json};
+pub use json::{JsonError, JsonLimits, parse as parse_json};
+pub use key::{ClassSecret, IndexSecret, LeafKey, SectionSecrets, key_commitment, leaf_key};
 pub use leaf::{
-    ClassSecret, Decided, DedupeId, IndexSecret, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, LeafKey,
-    OpenLeaf, SealRequest, SectionSecrets, StaffSection, key_commitment, leaf_key, month_of_hour, seal,
+    Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenLeaf,
+    SealRequest, StaffState, seal,
 };
 pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
-pub use validate::{Finding, PiiHandling, Rules, validate};
+pub use time::{hour_of_ms, month_of_hour};
+pub use validate::{Finding, PiiHandling, Rules, Violation, Warning, validate};
 
-#[cfg(test)]
-mod tests;
+/// What a caller must do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Send or configure something else.
+    Invalid,
+    /// Use another key.
+    Denied,
+    /// Stop trusting the bytes: they were changed.
+    Damaged,
+}

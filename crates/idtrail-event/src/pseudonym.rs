@@ -10,14 +10,17 @@
 use alloc::string::String;
 use core::fmt;
 
+use data_encoding::HEXLOWER;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::id::IdError;
+
 /// What an identifier is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IdentifierType(pub u16);
+pub struct IdentifierType(u16);
 
 impl IdentifierType {
     /// A phone number, E.164.
@@ -26,6 +29,16 @@ impl IdentifierType {
     pub const EMAIL: Self = Self(2);
     /// An account number with its issuer's prefix.
     pub const ACCOUNT: Self = Self(3);
+
+    /// Wraps the number of a type, one of these or a configured one.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// A raw identifier in its normal form. It cannot be printed, copied, compared or serialised, and is wiped from memory
@@ -41,6 +54,11 @@ impl RawIdentifier {
     /// Takes over an identifier that is in its normal form already.
     pub fn from_normal_form(kind: IdentifierType, value: String) -> Self {
         Self { kind, value }
+    }
+
+    /// Returns what the identifier is.
+    pub fn kind(&self) -> IdentifierType {
+        self.kind
     }
 }
 
@@ -66,21 +84,36 @@ impl fmt::Debug for Pepper {
 pub struct IdentifierToken([u8; 32]);
 
 impl IdentifierToken {
+    /// Wraps 32 bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
+impl TryFrom<&str> for IdentifierToken {
+    type Error = IdError;
+
+    fn try_from(text: &str) -> Result<Self, IdError> {
+        let error = IdError { expected: "64 lower-case hexadecimal digits" };
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| error)?;
+        bytes.try_into().map(Self).map_err(|_| error)
+    }
+}
+
 impl fmt::Display for IdentifierToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
 impl fmt::Debug for IdentifierToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}…", data_encoding::HEXLOWER.encode(self.0.get(..4).unwrap_or_default()))
+        write!(f, "{}…", HEXLOWER.encode(self.0.get(..4).unwrap_or_default()))
     }
 }
 

@@ -4,50 +4,28 @@
 //! log, so that an auditor can see which durations held when.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
-/// A retention class.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClassId(u8);
+use crate::code::codes;
 
-impl ClassId {
-    /// Identifications of customers.
-    pub const IDENTITY: Self = Self(1);
-    /// Interactions without a customer.
-    pub const ANONYMOUS: Self = Self(2);
-    /// Consents.
-    pub const CONSENT: Self = Self(3);
-    /// Claims of deletion by outside systems.
-    pub const DELETION: Self = Self(4);
-    /// Configured event types.
-    pub const CUSTOM: Self = Self(5);
-    /// The log's own leaves, which hold no personal data.
-    pub const SYSTEM: Self = Self(6);
-    /// Steps of rights requests.
-    pub const RIGHTS: Self = Self(7);
-
-    /// Wraps a number, known or not.
-    pub const fn new(number: u8) -> Self {
-        Self(number)
-    }
-
-    /// Returns the number.
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for ClassId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for ClassId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "class {}", self.0)
+codes! {
+    /// A retention class.
+    ClassId(u8) {
+        /// Identifications of customers, and what was decided about identities.
+        IDENTITY = 1, "identity";
+        /// Interactions without a customer.
+        ANONYMOUS = 2, "anonymous";
+        /// Consents.
+        CONSENT = 3, "consent";
+        /// Claims of deletion by outside systems.
+        DELETION = 4, "deletion";
+        /// Configured event types.
+        CUSTOM = 5, "custom";
+        /// The log's own leaves, which hold no personal data.
+        SYSTEM = 6, "system";
+        /// Steps of rights requests.
+        RIGHTS = 7, "rights";
     }
 }
 
@@ -75,9 +53,9 @@ pub struct ClassTable {
 
 impl Default for ClassTable {
     fn default() -> Self {
-        let class = |id, name: &str, months, reason: &str| RetentionClass {
+        let class = |id: ClassId, months, reason: &str| RetentionClass {
             id,
-            name: name.to_owned(),
+            name: id.to_string(),
             months,
             reason: reason.to_owned(),
         };
@@ -86,47 +64,52 @@ impl Default for ClassTable {
             classes: alloc::vec![
                 class(
                     ClassId::IDENTITY,
-                    "identity",
                     Some(36),
-                    "claims from a call are brought within three years at most places; storage limitation, GDPR Art. 5(1)(e)",
+                    "no longer than necessary (GDPR Art. 5(1)(e)): contractual claims about a contact lapse after \
+                     three years under common limitation periods",
                 ),
                 class(
                     ClassId::ANONYMOUS,
-                    "anonymous",
                     Some(13),
-                    "year-on-year comparison of contact reasons; no longer needed after that, GDPR Art. 5(1)(e)",
+                    "no longer than necessary (GDPR Art. 5(1)(e)): one year of comparison and the month in which \
+                     it ends",
                 ),
                 class(
                     ClassId::CONSENT,
-                    "consent",
                     Some(72),
-                    "the controller must be able to demonstrate consent, GDPR Art. 7(1), until claims have lapsed",
+                    "the controller shall be able to demonstrate consent (GDPR Art. 7(1)) while it is relied on and \
+                     until limitation periods have run",
                 ),
                 class(
                     ClassId::DELETION,
-                    "deletion",
                     Some(72),
-                    "proof that erasure was carried out, GDPR Art. 17 with Art. 5(2), until claims have lapsed",
+                    "accountability (GDPR Art. 5(2)): evidence that data were erased under Art. 17, until limitation \
+                     periods have run",
                 ),
                 class(
                     ClassId::CUSTOM,
-                    "custom",
                     Some(36),
-                    "as identity events, unless the controller configures less, GDPR Art. 5(1)(e)",
+                    "no longer than necessary (GDPR Art. 5(1)(e)): as identity events, unless the controller sets less",
                 ),
                 class(
                     ClassId::SYSTEM,
-                    "system",
                     None,
-                    "the log's own records, without personal data; needed for as long as the log is verified, GDPR Art. 5(2)",
+                    "no personal data: the log's own records, needed for as long as anybody verifies it",
                 ),
                 class(
                     ClassId::RIGHTS,
-                    "rights",
                     Some(72),
-                    "proof of how a data subject's request was handled, GDPR Art. 12(3) with Art. 5(2), until claims have lapsed",
+                    "accountability (GDPR Art. 5(2)): evidence of how requests were answered (Art. 12(3)) and erasures \
+                     carried out (Art. 17), until limitation periods have run",
                 ),
             ],
         }
+    }
+}
+
+impl ClassTable {
+    /// Returns the class of a number.
+    pub fn get(&self, id: ClassId) -> Option<&RetentionClass> {
+        self.classes.iter().find(|class| class.id == id)
     }
 }

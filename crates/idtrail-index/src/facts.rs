@@ -1,7 +1,7 @@
 //! What derived state learns from one leaf, and the keyed hashes under which it is found again.
 
 use hmac::{Hmac, KeyInit, Mac};
-use idtrail_event::{DedupeId, EncodedEvent, GlobalCustomerId, OpenLeaf};
+use idtrail_event::{Dedupe, DedupeKind, EncodedEvent, GlobalCustomerId, OpenLeaf};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -73,32 +73,31 @@ impl Hasher {
 
     /// Keys an event's content.
     pub fn content(&self, encoded: &EncodedEvent) -> Key {
-        keyed(&self.dedupe, &[b"content", self.tenant.as_bytes(), &encoded.content()])
+        keyed(&self.dedupe, &[b"content", self.tenant.as_bytes(), &encoded.content_frame()])
     }
 
     /// Keys the id under which a repetition is recognised. `system` is the calling system's name, so that two systems
     /// may use the same ids.
-    pub fn dedupe(&self, system: &str, id: &DedupeId, content: &Key) -> Key {
-        let text = id.text().map_or(content.0.as_slice(), str::as_bytes);
-        keyed(&self.dedupe, &[b"dedupe", self.tenant.as_bytes(), system.as_bytes(), &[id.kind()], text])
+    pub fn dedupe(&self, system: &str, id: &Dedupe<'_>, content: &Key) -> Key {
+        let text = if id.kind == DedupeKind::CONTENT { content.0.as_slice() } else { id.id_bytes() };
+        keyed(&self.dedupe, &[b"dedupe", self.tenant.as_bytes(), system.as_bytes(), &[id.kind.code()], text])
     }
 
     /// Returns what derived state learns from an opened leaf. The staff section must be open if there is one, or the
     /// content's key differs from the live one.
     pub fn facts(&self, leaf: &OpenLeaf) -> Facts {
-        let decided = &leaf.decided;
-        let event = decided.subject.map(|subject| {
-            let content = self.content(leaf.encoded());
+        let event = leaf.subject.map(|subject| {
+            let content = self.content(&leaf.encoded);
             EventFacts {
                 subject,
-                subject_sequence: decided.subject_sequence,
+                subject_sequence: leaf.subject_sequence,
                 customer: leaf.resolved_customer_id().map(|id| self.customer(id)),
                 interaction: leaf.interaction_id().map(|id| self.interaction(id)),
-                dedupe: self.dedupe(&decided.system, &decided.dedupe, &content),
+                dedupe: self.dedupe(&leaf.system, &leaf.dedupe, &content),
                 content,
             }
         });
-        Facts { received_ms: decided.received_ms, event }
+        Facts { received_ms: leaf.received_ms, event }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use idtrail_event::{
-    ClassSecret, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf, SealRequest, SectionSecrets, leaf_key, seal,
+    ClassSecret, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf, SectionSecrets, leaf_key, seal,
 };
 use idtrail_log::machine::{SealFailure, Sealer};
 use idtrail_port::Entropy;
@@ -45,13 +45,12 @@ impl TrailSealer {
 
     fn seal_one(&mut self, index: u64, draft: &Draft) -> Result<Vec<u8>, SealFailure> {
         let indices = self.cursor.secrets(index)?;
-        let class = self.keyring.class_secret(draft.header.class.number(), draft.header.month())?;
+        let class = self.keyring.class_secret(draft.header.class.code(), draft.header.month())?;
         let (event, staff, class) =
             (index_secret(&indices.event), index_secret(&indices.staff), class_secret(&class));
-        let secrets = SectionSecrets { event: &event, staff: &staff, class: &class };
+        let secrets = SectionSecrets { event, staff, class };
         let ivs = [idtrail_port::random(&*self.entropy), idtrail_port::random(&*self.entropy)];
-        let request = SealRequest { header: &draft.header, encoded: &draft.encoded, decided: &draft.decided };
-        Ok(seal(&request, &secrets, &ivs, self.keyring.origin())?)
+        Ok(seal(&draft.seal_request(), &secrets, &ivs, self.keyring.origin())?)
     }
 }
 
@@ -79,7 +78,7 @@ pub struct Disclosed {
 pub fn open(keyring: &Keyring, index: LogIndex, bytes: &[u8]) -> Result<Disclosed, OpenError> {
     let leaf = Leaf::parse(bytes).map_err(OpenError::Leaf)?;
     let header = leaf.header();
-    let class = keyring.class_secret(header.class.number(), header.month()).map_err(OpenError::Key)?;
+    let class = keyring.class_secret(header.class.code(), header.month()).map_err(OpenError::Key)?;
     let class = class_secret(&class);
     let key = |section, iv: &[u8; 12]| {
         let secret = keyring.index_secret(index.get(), section)?;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use idtrail_event::clear::OriginStart;
+use idtrail_event::clear::{ClassTableItem, OriginStartItem};
 use idtrail_event::{
-    ClassTable, DedupeId, EventType, GlobalCustomerId, Leaf, Rules, Source, parse_json, validate,
+    ClassTable, Dedupe, DedupeKind, GlobalCustomerId, JsonLimits, Leaf, Rules, SourceCode, TypeCode,
+    parse_json, validate,
 };
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::recovery::{self, Options};
@@ -109,7 +110,7 @@ impl Installation {
         };
         if opened.size.get() == 0 {
             let [start, classes] =
-                Command::first_leaves(&OriginStart { previous: None }, &ClassTable::default());
+                Command::first_leaves(&OriginStartItem { previous: None }, &ClassTable::default());
             running.submit(vec![start, classes]);
         }
         running
@@ -137,8 +138,8 @@ impl Running {
 
     fn command(&self, installation: &Installation, body: &Value, id: Option<&str>) -> Command {
         let event = validate(body.clone(), &Rules::default(), installation.clock.wall_ms()).unwrap();
-        let id = id.map_or(DedupeId::Content, |id| DedupeId::IdempotencyKey(id.to_owned()));
-        let command = Command::prepare(&self.hasher, &event, Source::API, "crm", Some("person_1"), id);
+        let id = id.map_or(Dedupe::CONTENT, |id| Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned());
+        let command = Command::prepare(&self.hasher, &event, SourceCode::API, "crm", Some("person_1"), id);
         assert!(command.leaf_bytes_max() < 65_535);
         command
     }
@@ -151,8 +152,9 @@ impl Running {
 
 fn samples() -> [Value; 2] {
     [
-        parse_json(include_bytes!("../../../vectors/event/identity-resolution.json")).unwrap(),
-        parse_json(include_bytes!("../../../vectors/event/data-deletion.json")).unwrap(),
+        parse_json(include_bytes!("../../../vectors/event/identity-resolution.json"), JsonLimits::EVENT)
+            .unwrap(),
+        parse_json(include_bytes!("../../../vectors/event/data-deletion.json"), JsonLimits::EVENT).unwrap(),
     ]
 }
 
@@ -176,7 +178,7 @@ fn the_samples_of_the_guide_go_in_and_come_out_with_proof() {
         let verified = commit.proof(*first).unwrap().verify(&leaf_hash(&bytes), &policy).unwrap();
         assert_eq!(verified.checkpoint.size, commit.size());
         let disclosed = open(&running.keyring, *first, &bytes).unwrap();
-        assert_eq!(disclosed.leaf.body(), body);
+        assert_eq!(&disclosed.leaf.body, body);
     }
     let customer = running.lookup.customer(&running.hasher.customer("cust_hash_9f86d08")).unwrap();
     let found: Vec<u64> = running.lookup.subject(customer).iter().map(|index| index.get()).collect();
@@ -184,7 +186,7 @@ fn the_samples_of_the_guide_go_in_and_come_out_with_proof() {
     let interaction = running.hasher.interaction("i-12345678-90ab-cdef-1234-567890abcdef");
     assert_eq!(running.lookup.interaction(&interaction).len(), 2);
     let leaf = running.committer.reader().entry(LogIndex::new(3)).unwrap();
-    let decided = open(&running.keyring, LogIndex::new(3), &leaf).unwrap().leaf.decided;
+    let decided = open(&running.keyring, LogIndex::new(3), &leaf).unwrap().leaf;
     assert_eq!((decided.subject_sequence, decided.previous_index), (1, Some(2)));
 }
 
@@ -192,14 +194,14 @@ fn the_samples_of_the_guide_go_in_and_come_out_with_proof() {
 fn a_log_starts_with_its_origin_and_its_classes() {
     let installation = Installation::new(2);
     let running = installation.start();
-    let types = [EventType::ORIGIN_START, EventType::CLASS_TABLE];
+    let types = [TypeCode::ORIGIN_START, TypeCode::CLASS_TABLE];
     for (at, event_type) in types.into_iter().enumerate() {
         let bytes = running.committer.reader().entry(LogIndex::new(at as u64)).unwrap();
         let leaf = Leaf::parse(&bytes).unwrap();
         assert_eq!(leaf.header().event_type, event_type);
-        if event_type == EventType::CLASS_TABLE {
-            let table = ClassTable::decode(leaf.header().clear.as_deref().unwrap()).unwrap();
-            assert_eq!(table, ClassTable::default());
+        if event_type == TypeCode::CLASS_TABLE {
+            let table = ClassTableItem::decode(leaf.header().clear.as_deref().unwrap()).unwrap();
+            assert_eq!(table, ClassTableItem(ClassTable::default()));
         }
     }
 }
@@ -248,7 +250,7 @@ fn customers_get_random_ids_that_last() {
             .map(|body| {
                 let at = LogIndex::new(index(&running.post(installation, body, None)));
                 let leaf = running.committer.reader().entry(at).unwrap();
-                open(&running.keyring, at, &leaf).unwrap().leaf.decided.subject.unwrap()
+                open(&running.keyring, at, &leaf).unwrap().leaf.subject.unwrap()
             })
             .collect()
     };

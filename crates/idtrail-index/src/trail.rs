@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use idtrail_event::clear::OriginStart;
+use idtrail_event::clear::{ClassTableItem, OriginStartItem};
 use idtrail_event::{
-    Channel, ClassTable, Decided, DedupeId, EncodedEvent, EventId, EventType, GlobalCustomerId, LeafHeader,
-    SealRequest, Source, ValidEvent,
+    ChannelCode, ClassTable, Decided, Dedupe, EncodedEvent, EventId, GlobalCustomerId, LeafHeader,
+    SealRequest, SourceCode, TypeCode, ValidEvent,
 };
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
 use idtrail_port::Entropy;
@@ -29,7 +29,7 @@ pub struct Command {
     header: LeafHeader,
     system: String,
     actor: Option<String>,
-    dedupe_id: DedupeId,
+    dedupe_id: Dedupe<'static>,
     /// `None` for the log's own leaves.
     keys: Option<Keys>,
 }
@@ -47,10 +47,10 @@ impl Command {
     pub fn prepare(
         hasher: &Hasher,
         event: &ValidEvent,
-        source: Source,
+        source: SourceCode,
         system: &str,
         actor: Option<&str>,
-        dedupe_id: DedupeId,
+        dedupe_id: Dedupe<'static>,
     ) -> Self {
         let encoded = event.encode();
         let content = hasher.content(&encoded);
@@ -74,31 +74,33 @@ impl Command {
     }
 
     /// Returns the first two leaves of a log, in order: what it continues, and its retention classes.
-    pub fn first_leaves(start: &OriginStart, classes: &ClassTable) -> [Self; 2] {
-        let own = |event_type: EventType, clear: Vec<u8>| Self {
+    pub fn first_leaves(start: &OriginStartItem, classes: &ClassTable) -> [Self; 2] {
+        let own = |event_type: TypeCode, clear: Vec<u8>| Self {
             encoded: EncodedEvent::of(&json!({ "auditEvent": { "eventType": event_type.to_string() } })),
             header: LeafHeader {
                 event_type,
                 hour: 0,
-                source: Source::SYSTEM,
-                channel: Channel::NONE,
+                source: SourceCode::SYSTEM,
+                channel: ChannelCode::NONE,
                 class: event_type.class(),
                 clear: Some(clear),
             },
             system: OWN_SYSTEM.to_owned(),
             actor: None,
-            dedupe_id: DedupeId::Content,
+            dedupe_id: Dedupe::CONTENT,
             keys: None,
         };
-        [own(EventType::ORIGIN_START, start.encode()), own(EventType::CLASS_TABLE, classes.encode())]
+        [
+            own(TypeCode::ORIGIN_START, start.encode()),
+            own(TypeCode::CLASS_TABLE, ClassTableItem(classes.clone()).encode()),
+        ]
     }
 
     /// Returns an upper bound of the leaf's length, to be checked before the event is handed to the log.
     pub fn leaf_bytes_max(&self) -> usize {
-        let texts = self.system.len()
-            + self.actor.as_ref().map_or(0, String::len)
-            + self.dedupe_id.text().map_or(0, str::len);
-        SealRequest::bytes_max(&self.encoded, texts, self.header.clear.as_ref().map_or(0, Vec::len))
+        let clear = self.header.clear.as_ref().map_or(0, Vec::len);
+        let actor = self.actor.as_ref().map_or(0, String::len);
+        self.encoded.sealed_len_max(&self.system, self.dedupe_id.id_bytes().len(), actor) + clear
     }
 }
 
@@ -107,10 +109,32 @@ impl Command {
 pub struct Draft {
     /// What stands in clear.
     pub header: LeafHeader,
-    /// The event.
-    pub encoded: EncodedEvent,
-    /// What was decided about it.
-    pub decided: Decided,
+    encoded: EncodedEvent,
+    system: String,
+    actor: Option<String>,
+    dedupe: Dedupe<'static>,
+    received_ms: u64,
+    subject: Option<GlobalCustomerId>,
+    event_id: EventId,
+    subject_sequence: u64,
+    previous_index: Option<u64>,
+}
+
+impl Draft {
+    /// Returns what is to be sealed.
+    pub fn seal_request(&self) -> SealRequest<'_> {
+        let decided = Decided {
+            received_ms: self.received_ms,
+            subject: self.subject,
+            event_id: self.event_id,
+            system: &self.system,
+            actor: self.actor.as_deref(),
+            dedupe: self.dedupe.clone(),
+            subject_sequence: self.subject_sequence,
+            previous_index: self.previous_index,
+        };
+        SealRequest { header: self.header.clone(), encoded: &self.encoded, decided }
+    }
 }
 
 /// Why nothing was appended.
@@ -208,16 +232,6 @@ impl Machine for Trail {
         let before = subject.and_then(|subject| self.subjects.get(&subject));
         let subject_sequence = before.map_or(0, |subject| subject.events);
         let previous_index = before.map(|subject| subject.last.get());
-        let decided = Decided {
-            received_ms: at.received_ms,
-            subject,
-            event_id: EventId::new(idtrail_port::random(&*self.entropy)),
-            system: command.system,
-            actor: command.actor,
-            dedupe: command.dedupe_id,
-            subject_sequence,
-            previous_index,
-        };
         let hour = u32::try_from(at.received_ms / HOUR_MS).unwrap_or(u32::MAX);
         let header = LeafHeader { hour, ..command.header };
         let event = subject.zip(command.keys).map(|(subject, keys)| EventFacts {
@@ -229,8 +243,20 @@ impl Machine for Trail {
             content: keys.content,
         });
         let facts = Facts { received_ms: at.received_ms, event };
+        let draft = Draft {
+            header,
+            encoded: command.encoded,
+            system: command.system,
+            actor: command.actor,
+            dedupe: command.dedupe_id,
+            received_ms: at.received_ms,
+            subject,
+            event_id: EventId::new(idtrail_port::random(&*self.entropy)),
+            subject_sequence,
+            previous_index,
+        };
         self.fold(at.next, &facts);
-        Decision::Append(vec![Planned { draft: Draft { header, encoded: command.encoded, decided }, facts }])
+        Decision::Append(vec![Planned { draft, facts }])
     }
 
     fn bytes_max(command: &Command) -> usize {
