@@ -1,4 +1,7 @@
 //! The number of a vault body: 1 for the first, one more with every write.
+//!
+//! The log records it with each shred, so that a vault that was rolled back is told from the newest one. It is
+//! compared and counted up, never computed with: a number that was skipped would look like a body that was lost.
 
 use std::fmt;
 

@@ -3,8 +3,7 @@
 //! `child(seed, b) = SHA-256("idtrail/ggm/v1" ‖ tree ‖ b ‖ seed)` with `tree` one of the bytes `I` and `P` and `b`
 //! one byte 0 or 1 (Goldreich, Goldwasser and Micali 1986, with SHA-256 as the generator). The message is 48 bytes
 //! long, so that it fits into a single SHA-256 block together with its padding: one compression a step, on a block
-//! of which only the seed and `b` change. The general hasher would copy and pad anew for each step and take about
-//! a third longer.
+//! of which only the seed and `b` change. The general hasher would copy and pad anew for each step.
 
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};

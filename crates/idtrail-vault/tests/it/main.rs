@@ -7,6 +7,7 @@
 )]
 
 mod crash;
+mod liar;
 mod life;
 mod repair;
 mod rig;

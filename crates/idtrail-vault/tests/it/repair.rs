@@ -191,6 +191,30 @@ fn creation_refuses_every_trace_of_a_vault() {
 }
 
 #[test]
+fn a_marker_of_creation_that_came_back_harms_no_vault() {
+    // The marker was removed, but a power cut brought it back while keys were in use already.
+    let marker = format!("{}/creating", BODY_DIRS[0]);
+    let finished = Rig::created();
+    let id = finished.read(ANCHORS[0])[16..32].to_vec();
+    let state = State::of(&finished.open().unwrap());
+    for again in [true, false] {
+        finished.put(&marker, &id);
+        if again {
+            assert_eq!(finished.create().map(drop).unwrap_err().kind(), ErrorKind::Conflict);
+        }
+        assert_eq!(State::of(&finished.open().unwrap()), state);
+        assert!(!finished.disk.exists(marker.as_ref()).unwrap());
+    }
+    // A creation that is repeated with another vault's cell in its paths.
+    let other = Rig::new(SimDisk::default(), Seed::new(6));
+    other.put(&marker, &[0; 16]);
+    other.put(ANCHORS[0], &finished.read(ANCHORS[0]));
+    let before = other.dump();
+    assert!(other.create().is_err());
+    assert_eq!(other.dump(), before);
+}
+
+#[test]
 fn a_cell_that_vanishes_while_the_vault_is_open_blocks_the_next_write_only() {
     let rig = Rig::created();
     let mut vault = rig.open().unwrap();
