@@ -1,0 +1,3 @@
+//! The HTTP interface, one module per group of routes.
+
+pub mod oauth;

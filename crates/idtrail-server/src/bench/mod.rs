@@ -1,0 +1,5 @@
+//! What `idtrail bench` measures with: a load generator, and a private PostgreSQL to compare with.
+
+pub mod histogram;
+pub mod load;
+pub mod postgres;

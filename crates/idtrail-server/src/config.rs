@@ -1,0 +1,135 @@
+//! The configuration file as it is written: raw TOML structures, every key optional, unknown keys refused.
+//!
+//! Nothing here is checked beyond its type; [`crate::settings`] turns it into values that the rest of the program may
+//! trust, fills in the defaults named below and refuses what is unsafe. A secret never stands in the file: where one
+//! is needed, the file says in which other file or environment variable it is.
+//!
+//! ```toml
+//! tenant   = "default"
+//! origin   = "localhost/idtrail/4f1c9a02"
+//! data_dir = "data"
+//! kek      = { file = "kek.key" }
+//! ```
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the one tenant that this process serves. It is part of every identifier's token, so it can never be
+    /// changed later. 1 to 64 characters of `A-Z a-z 0-9 . _ -`. Default: `default`.
+    pub tenant: Option<String>,
+    /// Name of the log, a schemeless URL such as `example.org/audit/2026`. It stands in every checkpoint and must be
+    /// unique in the world, because verifiers tell logs apart by it. 1 to 128 characters of visible ASCII without
+    /// `+`. No default: `idtrail init` writes it.
+    pub origin: Option<String>,
+    /// Directory of everything that the server stores. A relative path starts at the configuration file's directory.
+    /// No default: `idtrail init` writes it.
+    pub data_dir: Option<PathBuf>,
+    /// Address and port of the HTTP interface. Only a loopback address is accepted, because this version does not
+    /// speak TLS and credentials must not cross a network in the clear. Default: `127.0.0.1:7070`.
+    pub listen: Option<String>,
+    /// Where the key that encrypts the vault's keys (32 bytes as hex, base64 or raw) is. Without it nothing that was
+    /// sealed can be opened again, so keep it apart from the data and its backups. No default: `idtrail init` makes
+    /// one.
+    pub kek: Option<SecretSource>,
+    /// Where the vault keeps its anchors and copies.
+    pub vault: Option<Vault>,
+    /// Bounds on queues, rates and times.
+    pub limits: Option<Limits>,
+    /// What is accepted as an event.
+    pub validation: Option<Validation>,
+    /// Tokens for persons.
+    pub issuer: Option<Issuer>,
+    /// The process' own log.
+    pub log: Option<Log>,
+    /// Files of the journal.
+    pub segments: Option<Segments>,
+}
+
+/// Where a secret is: exactly one of the two.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretSource {
+    /// File that holds the secret. A relative path starts at the configuration file's directory.
+    pub file: Option<PathBuf>,
+    /// Name of the environment variable that holds the secret.
+    pub env: Option<String>,
+}
+
+/// The section `[vault]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// Files that each hold the vault's anchor, the one cell that must really be erasable for a shred to be final.
+    /// Losing all of them makes every event unreadable for ever: name at least two, on different devices, none of
+    /// them in a backup or snapshot. Default: one, `anchor` in `data_dir`.
+    pub anchors: Option<Vec<PathBuf>>,
+    /// Directories that each get a copy of the newest vault body before an old one is destroyed. Without a copy on
+    /// another device, a disk lost right after a shred takes all keys with it. Default: none.
+    pub copies: Option<Vec<PathBuf>>,
+}
+
+/// The section `[limits]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Longest accepted event in bytes of JSON. A sealed event must fit into 65,535 bytes, therefore the upper bound.
+    /// 1024 to 49152. Default: 49152.
+    pub body_bytes_max: Option<u64>,
+    /// Events that may wait for the log before new ones are answered 503. More waiting means longer answers, never
+    /// more throughput. 1 to 1,000,000. Default: 8192.
+    pub queue_events_max: Option<u64>,
+    /// Events per second accepted from one API key; 0 = no limit. Default: 0.
+    pub events_per_second: Option<u64>,
+    /// Reading requests per second accepted from one credential; 0 = no limit. Apart from the events, so that an
+    /// export cannot starve ingestion. Default: 200.
+    pub reads_per_second: Option<u64>,
+    /// Milliseconds after which a request is answered 503. 100 to 600,000. Default: 10000.
+    pub request_timeout_ms: Option<u64>,
+}
+
+/// The section `[validation]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// Refuses what is otherwise accepted with a warning, such as a customer id that looks like a truncated hash.
+    /// Default: false.
+    pub strict: Option<bool>,
+    /// What happens to an e-mail address, telephone number, card number or IBAN in clear: `refuse` answers 422,
+    /// `mask` stores `***` in its place and says so in the receipt. Default: `refuse`.
+    pub pii: Option<String>,
+    /// Names of further event types, each of `A-Z 0-9 _`, 1 to 64 characters. Default: none.
+    pub custom_types: Option<Vec<String>>,
+}
+
+/// The section `[issuer]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// The `aud` claim of tokens, which names this installation: a token for another one is refused. Default: the
+    /// origin.
+    pub audience: Option<String>,
+    /// Seconds for which a token is valid. Short, because a token cannot be called back. 60 to 3600. Default: 900.
+    pub token_ttl_s: Option<u64>,
+}
+
+/// The section `[log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// `text` for people or `json` for collectors. Default: `text`.
+    pub format: Option<String>,
+}
+
+/// The section `[segments]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segments {
+    /// Bytes of one journal file, all of which are written when it is made: larger files are made less often, smaller
+    /// ones take less room on a small disk. 1,048,576 to 4,294,967,296. Default: 67108864.
+    pub segment_bytes: Option<u64>,
+}

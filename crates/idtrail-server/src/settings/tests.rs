@@ -1,0 +1,174 @@
+use std::path::{Path, PathBuf};
+
+use idtrail_port::os::OsDisk;
+
+use super::*;
+
+const SMALL: &str = "origin = \"example.org/audit\"\ndata_dir = \"data\"\nkek = { env = \"IDTRAIL_KEK\" }\n";
+
+fn parse(text: &str) -> Result<Settings, SettingsError> {
+    Settings::parse(text, Path::new("/etc/idtrail"))
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let settings = parse(SMALL).unwrap();
+    let expected = Settings {
+        tenant: "default".to_owned(),
+        origin: "example.org/audit".to_owned(),
+        data_dir: PathBuf::from("/etc/idtrail/data"),
+        listen: "127.0.0.1:7070".parse().unwrap(),
+        kek: SecretRef::Env("IDTRAIL_KEK".to_owned()),
+        vault: VaultSettings { anchors: vec![PathBuf::from("/etc/idtrail/data/anchor")], copies: vec![] },
+        limits: LimitSettings {
+            body_bytes_max: 49_152,
+            queue_events_max: 8192,
+            events_per_second: 0,
+            reads_per_second: 200,
+            request_timeout_ms: 10_000,
+        },
+        validation: ValidationSettings { strict: false, pii: PiiMode::Refuse, custom_types: vec![] },
+        issuer: IssuerSettings { audience: "example.org/audit".to_owned(), token_ttl_s: 900 },
+        log_format: LogFormat::Text,
+        segment_bytes: 67_108_864,
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn every_key_is_taken_from_the_file() {
+    let text = r#"
+        tenant = "acme"
+        origin = "example.org/audit"
+        data_dir = "/var/lib/idtrail"
+        listen = "[::1]:8080"
+        kek = { file = "kek.key" }
+        [vault]
+        anchors = ["/mnt/a/anchor", "b/anchor"]
+        copies = ["/mnt/c"]
+        [limits]
+        body_bytes_max = 2048
+        queue_events_max = 10
+        events_per_second = 5
+        reads_per_second = 0
+        request_timeout_ms = 500
+        [validation]
+        strict = true
+        pii = "mask"
+        custom_types = ["CALL_RATED"]
+        [issuer]
+        audience = "https://audit.example.org"
+        token_ttl_s = 60
+        [log]
+        format = "json"
+        [segments]
+        segment_bytes = 1048576
+    "#;
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.tenant, "acme");
+    assert_eq!(settings.data_dir, PathBuf::from("/var/lib/idtrail"));
+    assert_eq!(settings.listen, "[::1]:8080".parse().unwrap());
+    assert_eq!(settings.kek, SecretRef::File(PathBuf::from("/etc/idtrail/kek.key")));
+    assert_eq!(
+        settings.vault.anchors,
+        [PathBuf::from("/mnt/a/anchor"), PathBuf::from("/etc/idtrail/b/anchor")]
+    );
+    assert_eq!(settings.vault.copies, [PathBuf::from("/mnt/c")]);
+    assert_eq!((settings.limits.events_per_second, settings.limits.reads_per_second), (5, 0));
+    assert_eq!(settings.limits.request_timeout_ms, 500);
+    assert_eq!(settings.validation.pii, PiiMode::Mask);
+    assert!(settings.validation.strict);
+    assert_eq!(settings.issuer.audience, "https://audit.example.org");
+    assert_eq!(settings.log_format, LogFormat::Json);
+    assert_eq!(settings.segment_bytes, 1_048_576);
+}
+
+/// Each text is added to [`SMALL`], which has three lines, unless it is whole.
+#[test]
+fn errors_name_key_and_line() {
+    let added: &[(&str, &str, Option<usize>)] = &[
+        ("listen = \"0.0.0.0:7070\"", "listen", Some(4)),
+        ("listen = \"localhost:7070\"", "listen", Some(4)),
+        ("listen = 7070", "listen", Some(4)),
+        ("tenant = \"a b\"", "tenant", Some(4)),
+        ("colour = 1", "colour", Some(4)),
+        ("[limits]\nbody_bytes_max = 50000", "limits.body_bytes_max", Some(5)),
+        ("[limits]\nbody_bytes_max = -1", "limits.body_bytes_max", Some(5)),
+        ("[limits]\nbody_bytes_max = \"many\"", "limits.body_bytes_max", Some(5)),
+        ("[limits]\n\nevents = 1", "limits.events", Some(6)),
+        ("[vault]\nanchors = []", "vault.anchors", Some(5)),
+        ("[vault]\nanchors = [\"a\",\n \"a\"]", "vault.anchors", Some(5)),
+        ("[vault]\nanchors = [\"a\",\n 3]", "vault.anchors", Some(6)),
+        ("[validation]\npii = \"ignore\"", "validation.pii", Some(5)),
+        ("[validation]\ncustom_types = [\"DSR_X\"]", "validation.custom_types", Some(5)),
+        ("[validation]\ncustom_types = [\"lower\"]", "validation.custom_types", Some(5)),
+        ("[issuer]\ntoken_ttl_s = 86400", "issuer.token_ttl_s", Some(5)),
+        ("[log]\nformat = \"xml\"", "log.format", Some(5)),
+        ("[segments]\nsegment_bytes = 1", "segments.segment_bytes", Some(5)),
+    ];
+    for (text, key, line) in added {
+        match parse(&format!("{SMALL}{text}\n")) {
+            Err(SettingsError::Key { key: found_key, line: found_line, .. }) => {
+                assert_eq!((found_key.as_str(), found_line), (*key, *line), "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    let whole: &[(&str, &str)] = &[
+        ("data_dir = \"d\"\nkek = { env = \"A\" }", "origin"),
+        ("origin = \"o\"\nkek = { env = \"A\" }", "data_dir"),
+        ("origin = \"o\"\ndata_dir = \"d\"", "kek"),
+        ("origin = \"o\"\ndata_dir = \"d\"\nkek = {}", "kek"),
+        ("origin = \"o\"\ndata_dir = \"d\"\nkek = { env = \"A\", file = \"b\" }", "kek"),
+        ("origin = \"a+b\"\ndata_dir = \"d\"\nkek = { env = \"A\" }", "origin"),
+        ("origin = \"https://a\"\ndata_dir = \"d\"\nkek = { env = \"A\" }", "origin"),
+    ];
+    for (text, key) in whole {
+        match parse(text) {
+            Err(SettingsError::Key { key: found, .. }) => assert_eq!(found, *key, "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    assert!(matches!(parse("origin = \"a\"\n\nkek = {"), Err(SettingsError::Syntax { line: 3 })));
+}
+
+#[test]
+fn no_error_shows_a_value() {
+    let canary = "hunter2-canary";
+    let texts = [
+        format!("{SMALL}listen = \"{canary}\""),
+        format!("origin = \"o\"\ndata_dir = \"d\"\nkek = \"{canary}\""),
+        format!("origin = \"o\"\ndata_dir = \"d\"\nkek = [\"{canary}\"]"),
+        format!("origin = \"o\"\ndata_dir = \"d\"\nkek = {{ file = [\"{canary}\"] }}"),
+        format!("origin = \"o\"\ndata_dir = \"d\"\nkek = {canary}"),
+        format!("{SMALL}tenant = \"{canary} \""),
+        format!("{SMALL}[limits]\nbody_bytes_max = \"{canary}, expected {canary}\""),
+        format!("{SMALL}[log]\nformat = \"{canary}\""),
+        format!("{SMALL}[validation]\npii = \"{canary}\"\ncustom_types = [\"{canary}\"]"),
+        format!("{SMALL}{canary}"),
+    ];
+    for text in texts {
+        let error = parse(&text).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(canary), "{text}: {error:?}");
+    }
+}
+
+#[test]
+fn secret_is_read_from_its_place_and_errors_name_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kek.key");
+    idtrail_port::write_atomic(&OsDisk, &path, b"0123", idtrail_port::Privacy::Owner).unwrap();
+    let env = |name: &str| (name == "SET").then(|| "value".to_owned());
+    assert_eq!(*SecretRef::File(path).read(&OsDisk, &env).unwrap(), b"0123");
+    assert_eq!(*SecretRef::Env("SET".to_owned()).read(&OsDisk, &env).unwrap(), b"value");
+    let error = SecretRef::Env("UNSET".to_owned()).read(&OsDisk, &env).unwrap_err();
+    assert_eq!(error.to_string(), "secret cannot be read. place=environment variable UNSET");
+    let missing = SecretRef::File(dir.path().join("none")).read(&OsDisk, &env).unwrap_err();
+    assert!(missing.to_string().ends_with("none"), "{missing}");
+}
+
+#[test]
+fn file_that_is_missing_is_named() {
+    let error = Settings::load(&OsDisk, Path::new("/nonexistent/idtrail.toml")).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/idtrail.toml"), "{error}");
+}
