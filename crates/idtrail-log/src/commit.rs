@@ -79,6 +79,16 @@ impl Commit {
     }
 }
 
+impl Commit {
+    /// Returns the text of [`Commit::proof`], written without copies: this is done for every acknowledged entry.
+    pub fn proof_text(&self, index: LogIndex) -> Option<String> {
+        let hashes = self.batch.inclusion_proof(index)?;
+        let mut text = String::new();
+        TlogProof::write_text(&mut text, None, index, &hashes, &self.checkpoint);
+        Some(text)
+    }
+}
+
 /// What followers are told after a commit.
 #[derive(Debug)]
 pub struct Told<F> {
@@ -142,12 +152,13 @@ impl Committer {
         }
     }
 
-    /// Writes tiles that wait, off the acknowledgement path.
+    /// Writes tiles that wait, off the acknowledgement path; with `tails` the incomplete ones too.
     ///
     /// # Errors
     /// `Unavailable` if the disk refuses; no entry is concerned.
-    pub fn flush_tiles(&self) -> Result<(), LogError> {
-        self.reader.tiles().flush(TILES_WAITING).map(|_| ())
+    pub fn flush_tiles(&self, tails: bool) -> Result<(), LogError> {
+        self.reader.tiles().flush(TILES_WAITING)?;
+        if tails { self.reader.tiles().write_tails() } else { Ok(()) }
     }
 
     fn make_durable<M: Machine>(&mut self, groups: &[Sealed<M>]) -> Result<Option<Arc<Commit>>, LogError> {

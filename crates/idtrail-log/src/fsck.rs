@@ -394,3 +394,22 @@ impl StoredLevel {
         above
     }
 }
+
+/// Returns the name of the log in `dir`, as its first segment says.
+///
+/// # Errors
+/// `Unavailable` if it cannot be read; `Damaged` if the first block is not intact.
+pub fn origin_of(disk: &dyn Disk, dir: &Path) -> Result<String, LogError> {
+    let path = segment::path(&segments_dir(dir), LogIndex::new(0));
+    let file = disk.open(&path, Open::Read).map_err(LogError::disk("open", &path))?;
+    let mut block = vec![0; FRAMES_START as usize];
+    file.read_exact_at(&mut block, 0).map_err(LogError::disk("read", &path))?;
+    let what = "the first block of a segment is not intact";
+    let header = SegmentHeader::decode(&block);
+    header.map(|header| header.origin).ok_or(LogError::Damaged {
+        what,
+        path,
+        offset: 0,
+        index: LogIndex::new(0),
+    })
+}

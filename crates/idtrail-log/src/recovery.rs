@@ -259,6 +259,8 @@ impl Replay<'_, '_> {
     ) -> Result<(Committer, Opened), LogError> {
         let no_segment = || LogError::Bug { what: "a log has at least one segment" };
         self.mended_tiles |= self.tiles.flush(1)?;
+        // What stands behind the whole tiles may be left from before a power cut.
+        self.tiles.write_tails()?;
         let last = self.segments.last_mut().ok_or_else(no_segment)?;
         if !clean {
             let header = SegmentHeader::decode(&tail.bytes).ok_or_else(no_segment)?;

@@ -292,7 +292,9 @@ fn run_committer<M: Machine>(
                         stop.fail(LogError::Bug { what: "the followers ended before the log" });
                     }
                 }
-                if let Err(error) = committer.flush_tiles() {
+                // Incomplete tiles are written when there is time for it.
+                let written = committer.flush_tiles(sealed.is_empty());
+                if let Err(error) = written {
                     // Tiles are derived and still in memory; the next commit will meet the same disk.
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,

@@ -138,6 +138,23 @@ impl TileStore {
         Ok(mended)
     }
 
+    /// Writes the hashes of incomplete tiles too, without counting them as stored: they will be written again as
+    /// parts of whole tiles. With them on disk the full check can name a single entry that was changed.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses; nothing is lost then.
+    pub fn write_tails(&self) -> Result<(), LogError> {
+        let levels = self.levels.read().unwrap_or_else(PoisonError::into_inner);
+        for level in levels.iter().filter(|level| !level.tail.is_empty()) {
+            let offset = level.stored * HASH_BYTES as u64;
+            level
+                .file
+                .write_all_at(&hash_bytes(&level.tail), offset)
+                .map_err(LogError::disk("write", &level.path))?;
+        }
+        Ok(())
+    }
+
     /// Returns the hash of one entry's leaf.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl TestLog {
             .collect();
         let sealed = self.sequencer.step(group)?;
         self.committer.commit(vec![sealed])?;
-        self.committer.flush_tiles()?;
+        self.committer.flush_tiles(true)?;
         Ok(Arc::try_unwrap(acknowledged).unwrap().into_inner().unwrap())
     }
 
