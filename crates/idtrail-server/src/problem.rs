@@ -142,6 +142,25 @@ pub struct FieldError {
     pub hint: Option<Cow<'static, str>>,
 }
 
+impl FieldError {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(pointer: &str, code: &'static str, message: &'static str, hint: &'static str) -> Self {
+        Self {
+            pointer: pointer.to_owned(),
+            code: code.into(),
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+impl From<idtrail_event::Finding> for FieldError {
+    fn from(finding: idtrail_event::Finding) -> Self {
+        Self::new(&finding.pointer, finding.code, finding.message, finding.hint)
+    }
+}
+
 /// One error, ready to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

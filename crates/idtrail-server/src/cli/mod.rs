@@ -19,7 +19,13 @@ use crate::credentials::StoreError;
 use crate::exit::Exit;
 use crate::settings::{Settings, SettingsError};
 
+pub mod bench;
+pub mod demo;
+pub mod fsck;
+pub mod init;
 pub mod key;
+pub mod serve;
+pub mod verify;
 
 /// Configuration file that is read if none is named.
 pub const DEFAULT_CONFIG: &str = "idtrail.toml";
@@ -87,7 +93,7 @@ pub struct ServeArgs {}
 /// Arguments of `demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// Directory for the data; kept afterwards. [default: a temporary one, removed at the end]
+    /// Directory for the data; kept afterwards. [default: a new one among the temporary files]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Port on 127.0.0.1.
@@ -181,6 +187,16 @@ impl Context {
 
 /// A function behind a command.
 pub type Handler<A> = fn(&Context, &A) -> Result<Exit, Failure>;
+
+/// The functions behind the commands, as the binary uses them.
+pub const HANDLERS: Handlers = Handlers {
+    init: init::run,
+    serve: serve::run,
+    demo: demo::run,
+    verify: verify::run,
+    fsck: fsck::run,
+    bench: bench::run,
+};
 
 /// The functions behind the commands that need the log.
 #[derive(Clone, Copy)]
@@ -321,7 +337,7 @@ pub(crate) mod tests {
         }
     }
 
-    const HANDLERS: Handlers = Handlers {
+    const DOUBLES: Handlers = Handlers {
         init: |_, args| if args.tenant == "default" { Ok(Exit::Ok) } else { Ok(Exit::Usage) },
         serve: |context, _| context.settings().map(|_| Exit::Ok),
         demo: |_, _| Ok(Exit::Ok),
@@ -353,7 +369,7 @@ pub(crate) mod tests {
         ];
         for (arguments, exit) in cases {
             let all = std::iter::once("idtrail").chain(arguments.iter().copied());
-            assert_eq!(run(all, context, &HANDLERS), *exit, "{arguments:?}");
+            assert_eq!(run(all, context, &DOUBLES), *exit, "{arguments:?}");
         }
     }
 }

@@ -1,0 +1,178 @@
+//! `idtrail bench`: durable single events over HTTP, beside PostgreSQL's single-row commits in the same run.
+//!
+//! Both take turns on the same disk and the same two kinds of work: one event, answered when it is durable. The
+//! figure that counts is the ratio; the rates alone say more about the machine.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{BenchArgs, Context, Failure, InitArgs, OrExit as _, Rival, init, serve};
+use crate::bench::load::{self, End, Plan};
+use crate::bench::postgres::Postgres;
+use crate::credentials::{CredentialStore, NewKey, Role, RoleSet};
+use crate::exit::Exit;
+use crate::serve::Server;
+use crate::settings::Settings;
+use crate::synthetic;
+
+const PEOPLE: u64 = 100_000;
+/// Events made before a round; more would only take memory.
+const EVENTS_MADE: u64 = 8192;
+
+/// One round.
+struct Round {
+    ours: load::Report,
+    postgres_tps: Option<f64>,
+}
+
+/// Measures and says what came out.
+///
+/// # Errors
+/// A failure with its exit code.
+pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
+    let random = data_encoding::HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
+    let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
+    let (made, key) = prepare(context, &dir)?;
+    let settings = Settings::load(&*context.disk, &made.config)?;
+    let kek = init::kek(context, &settings)?;
+    let postgres = match args.vs {
+        Some(Rival::Postgres) => {
+            let path = (context.env)("PATH");
+            let started =
+                Postgres::start(&*context.disk, &*context.entropy, &std::env::temp_dir(), path.as_deref());
+            Some(started.or_exit(Exit::Io)?)
+        }
+        None => None,
+    };
+    let runtime = serve::runtime()?;
+    let server =
+        runtime.block_on(Server::bind(init::ports(context), &settings, kek)).map_err(serve::failure)?;
+    let address = server.address();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = runtime.spawn(server.run(async {
+        // A closed channel ends the server as a message would.
+        let _ = stopped.await;
+    }));
+    let bar = ProgressBar::new(u64::from(args.rounds));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} round {pos}/{len}") {
+        bar.set_style(style);
+    }
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        let plan = Plan {
+            address,
+            connections: args.connections,
+            end: End::After(Duration::from_secs(u64::from(args.seconds))),
+        };
+        let requests = requests(context, &address.to_string(), &key, round)?;
+        let ours = load::run_blocking(plan, requests, Arc::clone(&context.clock)).or_exit(Exit::Io)?;
+        if ours.successes() != ours.count() {
+            let message = format!("not every event was accepted: {:?}", ours.statuses);
+            return Err(Failure::message(Exit::Io, message));
+        }
+        let postgres_tps = match &postgres {
+            Some(postgres) => Some(postgres.measure(args.connections, args.seconds).or_exit(Exit::Io)?.tps),
+            None => None,
+        };
+        rounds.push(Round { ours, postgres_tps });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let version = postgres.as_ref().map(Postgres::version).transpose().or_exit(Exit::Io)?;
+    if let Some(postgres) = postgres {
+        postgres.stop().or_exit(Exit::Io)?;
+    }
+    let _ = stop.send(());
+    runtime.block_on(running).or_exit(Exit::Io)?.map_err(serve::failure)?;
+    say(context, args, &rounds, version.as_deref(), &dir)?;
+    Ok(Exit::Ok)
+}
+
+fn prepare(context: &Context, dir: &std::path::Path) -> Result<(init::Installation, String), Failure> {
+    let args = InitArgs { dir: dir.to_owned(), origin: None, tenant: "default".to_owned() };
+    let made = init::create(context, &args, "listen = \"127.0.0.1:0\"\n")?;
+    let settings = Settings::load(&*context.disk, &made.config)?;
+    let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
+    let roles: RoleSet = [Role::Ingest].into_iter().collect();
+    let new = NewKey { env: "bench".to_owned(), name: "bench".to_owned(), roles, expires_ms: None };
+    let key = store.create_key(&*context.entropy, context.clock.wall_ms(), new)?;
+    Ok((made, key.secret.to_string()))
+}
+
+/// Returns a maker of requests that costs little more than a copy, so that the measured machine spends its time on the
+/// server: the events are made before, and only the interaction's id is new in each request.
+fn requests(context: &Context, host: &str, key: &str, round: u32) -> Result<load::MakeRequest, Failure> {
+    let now_ms = context.clock.wall_ms();
+    let mut made = Vec::new();
+    for number in 0..EVENTS_MADE {
+        let body = synthetic::event(u64::from(round) << 32 | number, PEOPLE, now_ms).to_string();
+        let request = format!(
+            "POST /api/v1/events HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let name = "\"interactionId\":\"";
+        let at = request.find(name).map(|at| at + name.len() + "00000000-0000-0000-0000-".len());
+        let at = at.ok_or_else(|| Failure::message(Exit::Io, "a made-up event has no interaction"))?;
+        made.push((request.into_bytes(), at));
+    }
+    Ok(Arc::new(move |number| {
+        let chosen = made.get((number % EVENTS_MADE) as usize);
+        let (mut request, at) = chosen.map(|(request, at)| (request.clone(), *at)).unwrap_or_default();
+        let id = format!("{:012x}", u64::from(round) << 32 | number);
+        if let Some(target) = request.get_mut(at..at + id.len()) {
+            target.copy_from_slice(id.as_bytes());
+        }
+        request
+    }))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn say(
+    context: &Context,
+    args: &BenchArgs,
+    rounds: &[Round],
+    version: Option<&str>,
+    dir: &std::path::Path,
+) -> Result<(), Failure> {
+    let ours = median(rounds.iter().map(|round| round.ours.rate()).collect());
+    let p50_us = median(rounds.iter().map(|round| round.ours.p50_us() as f64).collect());
+    let p99_us = median(rounds.iter().map(|round| round.ours.p99_us() as f64).collect());
+    let theirs: Vec<f64> = rounds.iter().filter_map(|round| round.postgres_tps).collect();
+    let theirs = (!theirs.is_empty()).then(|| median(theirs));
+    let ratio = theirs.map(|theirs| ours / theirs);
+    let mut out = std::io::stdout().lock();
+    if context.globals.json {
+        let all: Vec<_> = rounds
+            .iter()
+            .map(|round| json!({ "eventsPerSecond": round.ours.rate(), "postgresTps": round.postgres_tps }))
+            .collect();
+        let summary = json!({
+            "connections": args.connections, "seconds": args.seconds, "rounds": all,
+            "eventsPerSecond": ours, "p50Us": p50_us, "p99Us": p99_us,
+            "postgres": version, "postgresTps": theirs, "ratio": ratio,
+        });
+        writeln!(out, "{summary}")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "durable single events over HTTP, {} connections, median of {} rounds of {} s",
+        args.connections, args.rounds, args.seconds
+    )?;
+    writeln!(out, "  idtrail     {ours:>8.0}/s   p50 {p50_us:.0} µs, p99 {p99_us:.0} µs")?;
+    if let (Some(theirs), Some(ratio), Some(version)) = (theirs, ratio, version) {
+        writeln!(out, "  PostgreSQL  {theirs:>8.0}/s   {version}, single-row commits")?;
+        writeln!(out, "  ratio       {ratio:>8.2}")?;
+    }
+    writeln!(out, "data of the run: {} (delete it when you are done)", PathBuf::from(dir).display())?;
+    Ok(())
+}

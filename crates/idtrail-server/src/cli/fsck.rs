@@ -1,0 +1,145 @@
+//! `idtrail fsck`: reads every stored byte of a log, recomputes everything, and names the first difference.
+//!
+//! It changes nothing and needs no key, so it also runs on a copy.
+
+use std::collections::HashSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use idtrail_event::Leaf;
+use idtrail_log::fsck::{self, Report, Severity};
+use idtrail_tlog::LogIndex;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Context, Failure, FsckArgs, OrExit as _, init};
+use crate::engine;
+use crate::exit::Exit;
+
+/// Checks a data directory and says what was found.
+///
+/// # Errors
+/// A failure with exit code 4 or 6 if there is nothing to check.
+pub fn run(context: &Context, args: &FsckArgs) -> Result<Exit, Failure> {
+    let (data_dir, configured) = match &args.dir {
+        Some(dir) => (dir.clone(), None),
+        None => {
+            let settings = context.settings()?;
+            (settings.data_dir, Some(settings.origin))
+        }
+    };
+    let stored =
+        fsck::origin_of(&*context.disk, &engine::log_directory(&data_dir)).or_exit(Exit::NotChecked)?;
+    let mut expected: Vec<String> = configured.into_iter().collect();
+    if let Some(path) = &args.policy {
+        let policy = init::policy(context, path)?;
+        expected = policy.logs().iter().map(|log| log.key.name().to_owned()).collect();
+    }
+    if !expected.is_empty() && !expected.contains(&stored) {
+        let message = format!("this is another log than the one that was asked for. found={stored}");
+        return Err(Failure::message(Exit::NotChecked, message));
+    }
+    let report = check(context, &data_dir, &stored)?;
+    let mut out = std::io::stdout().lock();
+    if context.globals.json {
+        writeln!(out, "{}", json(&stored, &report))?;
+    } else {
+        write!(out, "{}", text(&stored, &report))?;
+    }
+    Ok(exit(&report))
+}
+
+/// Checks the log in a data directory.
+///
+/// # Errors
+/// A failure with exit code 4 if it cannot be read.
+pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report, Failure> {
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries checked, {per_sec}") {
+        bar.set_style(style);
+    }
+    let mut nonces = HashSet::new();
+    let mut entry = |_: LogIndex, bytes: &[u8]| -> Result<(), String> {
+        let leaf = Leaf::parse(bytes).map_err(|error| error.to_string())?;
+        // A nonce that occurs twice would mean that a sealing attempt was repeated with it.
+        if nonces.insert(*leaf.iv()) {
+            Ok(())
+        } else {
+            Err("the leaf has the nonce of an earlier one".to_owned())
+        }
+    };
+    let directory = engine::log_directory(data_dir);
+    let report = fsck::check(&*context.disk, &directory, origin, &[], &mut entry, &mut |entries, _| {
+        bar.set_position(entries);
+    })
+    .or_exit(Exit::NotChecked)?;
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+/// Returns the exit code of a report.
+pub fn exit(report: &Report) -> Exit {
+    match report.worst() {
+        Some(Severity::Damaged) => Exit::Tampered,
+        // Both are mended by the next start, and nothing acknowledged is concerned.
+        Some(Severity::Unfinished | Severity::Derived) | None => Exit::Ok,
+    }
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Derived => "derived",
+        Severity::Unfinished => "unfinished",
+        Severity::Damaged => "damaged",
+    }
+}
+
+fn json(origin: &str, report: &Report) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "severity": severity(finding.severity),
+                "what": finding.what,
+                "path": finding.path,
+                "offset": finding.offset,
+                "index": finding.index.map(LogIndex::get),
+            })
+        })
+        .collect();
+    json!({
+        "origin": origin,
+        "treeSize": report.size.get(),
+        "rootHash": report.root.to_string(),
+        "bytesRead": report.bytes,
+        "findingsCount": report.findings_count,
+        "findings": findings,
+    })
+}
+
+/// Writes a report for people.
+pub fn text(origin: &str, report: &Report) -> String {
+    let mut text = format!("{origin}: {} entries, {} bytes read\n", report.size, report.bytes);
+    for finding in &report.findings {
+        let index = finding.index.map(|index| format!(", entry {index}")).unwrap_or_default();
+        text.push_str(&format!(
+            " ✖ {}{index}: {}\n   {} at byte {}\n",
+            severity(finding.severity),
+            finding.what,
+            finding.path.display(),
+            finding.offset
+        ));
+    }
+    text.push_str(match report.worst() {
+        Some(Severity::Damaged) => {
+            "RESULT damaged. Entries before the first one named are intact. Stop the server, keep this copy, and \
+             compare with a backup, a mirror and the checkpoints that others hold.\n"
+        }
+        Some(Severity::Unfinished) => "RESULT intact; a write was cut short, the next start removes it.\n",
+        Some(Severity::Derived) => "RESULT intact; derived files differ, the next start rebuilds them.\n",
+        None => "RESULT intact: every byte is what was written.\n",
+    });
+    text
+}

@@ -1,0 +1,71 @@
+//! `idtrail serve`: the server, until SIGTERM or Ctrl-C.
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, Failure, OrExit as _, ServeArgs, init};
+use crate::exit::Exit;
+use crate::serve::{ServeError, Server};
+use crate::telemetry;
+
+/// Runs the server.
+///
+/// # Errors
+/// A failure with its exit code.
+pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
+    let settings = context.settings()?;
+    let filter = (context.env)("RUST_LOG");
+    let no_color = (context.env)("NO_COLOR").is_some();
+    telemetry::init(settings.log_format, filter.as_deref(), no_color).or_exit(Exit::Config)?;
+    let kek = init::kek(context, &settings)?;
+    runtime()?.block_on(async {
+        let server = Server::bind(init::ports(context), &settings, kek).await.map_err(failure)?;
+        let opened = server.engine().opened();
+        tracing::info!(
+            address = %server.address(),
+            origin = settings.origin,
+            tree_size = server.engine().reader().size().get(),
+            clean = opened.clean,
+            cut_bytes = opened.cut_bytes,
+            "ready"
+        );
+        server.run(told_to_stop()?).await.map_err(failure)?;
+        tracing::info!("stopped");
+        Ok(Exit::Ok)
+    })
+}
+
+/// Returns the runtime of a command that serves or asks.
+///
+/// # Errors
+/// A failure with exit code 74.
+pub fn runtime() -> Result<Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Returns a future that is ready when the process is told to stop.
+///
+/// # Errors
+/// A failure with exit code 74 if the signals cannot be caught.
+pub fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Gives a server's error its exit code.
+pub fn failure(error: ServeError) -> Failure {
+    let exit = match &error {
+        ServeError::Listen { .. } | ServeError::Issuer(_) => Exit::Config,
+        ServeError::Engine(_)
+        | ServeError::Credentials(_)
+        | ServeError::Stopped(_)
+        | ServeError::Socket(_) => Exit::Io,
+    };
+    Failure::new(exit, error)
+}

@@ -1,0 +1,395 @@
+//! One installation, opened: vault, log, derived state, and the threads around them.
+//!
+//! [`create`] makes the stores of a new installation, [`Engine::open`] opens them. Everything that can be damaged is
+//! checked while opening; after that the engine answers or says that it cannot. Layout of the data directory:
+//!
+//! ```text
+//! lock           keeps a second process out
+//! vault/         the sealed body        (the anchor cells are where the configuration says)
+//! log/0000/      segments and tiles of the first log; a restored backup starts 0001
+//! credentials.json
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use idtrail_event::clear::OriginStartItem;
+use idtrail_event::{ClassTable, PiiHandling, Rules};
+use idtrail_index::facts::Hasher;
+use idtrail_index::lookup::Lookup;
+use idtrail_index::seal::{self, OpenError, TrailSealer};
+use idtrail_index::trail::{Command, Refusal, Trail};
+use idtrail_log::LogError;
+use idtrail_log::commit::{Answer, Committer};
+use idtrail_log::reader::Reader;
+use idtrail_log::recovery::{self, Opened, Options};
+use idtrail_log::sequence::{ReceiptClock, Sequencer, Submission};
+use idtrail_log::shell::{Follower, Limits, Log};
+use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
+use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
+use idtrail_vault::{HighWater, Kek, Keyring, Secret32, Vault, VaultError, VaultPaths};
+
+use crate::settings::{PiiMode, Settings};
+
+/// The world outside, as the engine reaches it.
+#[derive(Clone)]
+pub struct Ports {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Why an installation could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The data directory cannot be used.
+    #[error("the data directory cannot be used. path={}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the disk said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The vault could not be opened.
+    #[error("the vault could not be opened")]
+    Vault(#[from] VaultError),
+    /// The log could not be opened.
+    #[error("the log could not be opened")]
+    Log(#[from] LogError),
+    /// The configuration names another log or tenant than the vault.
+    #[error(
+        "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
+    )]
+    Foreign,
+    /// The log's name cannot be the name of a key.
+    #[error("the log's name cannot be the name of a key")]
+    Name(#[from] idtrail_tlog::KeyError),
+}
+
+fn vault_paths(settings: &Settings) -> VaultPaths {
+    VaultPaths {
+        body_dir: settings.data_dir.join("vault"),
+        copies: settings.vault.copies.clone(),
+        anchors: settings.vault.anchors.clone(),
+    }
+}
+
+fn log_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("log").join("0000")
+}
+
+/// Returns the directory of the log in a data directory.
+pub fn log_directory(data_dir: &Path) -> PathBuf {
+    log_dir(data_dir)
+}
+
+/// Makes the stores of a new installation and returns the key that verifies its checkpoints.
+///
+/// # Errors
+/// [`EngineError`]; nothing that exists is overwritten.
+pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKey, EngineError> {
+    let directory = |path: &Path| {
+        create_dir_durable(&*ports.disk, path)
+            .map_err(|source| EngineError::Directory { path: path.to_owned(), source })
+    };
+    directory(&settings.data_dir)?;
+    for anchor in &settings.vault.anchors {
+        directory(anchor.parent().unwrap_or(Path::new(".")))?;
+    }
+    let vault = Vault::create(
+        Arc::clone(&ports.disk),
+        Arc::clone(&ports.entropy),
+        vault_paths(settings),
+        kek,
+        &settings.tenant,
+        &settings.origin,
+    )?;
+    recovery::create(&*ports.disk, &log_dir(&settings.data_dir), &settings.origin, settings.segment_bytes)?;
+    let seed = vault.signing_seed(&settings.origin).ok_or(EngineError::Foreign)?;
+    Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
+}
+
+/// An open installation.
+pub struct Engine {
+    ports: Ports,
+    origin: String,
+    rules: Rules,
+    hasher: Hasher,
+    keyring: Keyring,
+    lookup: Lookup,
+    log: Log<Trail>,
+    evidence_signer: SignerKey,
+    verifier: VerifierKey,
+    issuer_seed: Secret32,
+    opened: Opened,
+    /// Puts an end to the thread that keeps the high-water mark.
+    marker: Mutex<Option<Marker>>,
+    log_dir: PathBuf,
+    _vault: Vault,
+    _lock: Box<dyn DiskLock>,
+}
+
+struct Marker {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens an installation. `on_stop` is called once if the log has to stop later; the process should end then.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing was changed that an open of the repaired cause would not change as well.
+    pub fn open(
+        ports: Ports,
+        settings: &Settings,
+        kek: Kek,
+        on_stop: impl FnOnce(LogError) + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
+        let vault = Vault::open(
+            Arc::clone(&ports.disk),
+            Arc::clone(&ports.entropy),
+            vault_paths(settings),
+            kek,
+            None,
+        )?;
+        let origin = settings.origin.as_str();
+        let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
+            return Err(EngineError::Foreign);
+        };
+        if vault.tenant() != settings.tenant {
+            return Err(EngineError::Foreign);
+        }
+        let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
+        let log_dir = log_dir(&settings.data_dir);
+        let mut state = State {
+            hasher: Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose()),
+            keyring,
+            trail: Trail::new(Arc::clone(&ports.entropy)),
+            lookup: Lookup::default(),
+        };
+        let options = Options {
+            dir: &log_dir,
+            origin,
+            segment_bytes: settings.segment_bytes,
+            known_size: TreeSize::new(high_water.size(origin)),
+        };
+        let signer = SignerKey::from_seed(origin, seed.expose())?;
+        let verifier = signer.verifier();
+        let (committer, opened) =
+            recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
+                state.read(index, bytes)
+            })?;
+        let log = state.start(&ports, settings, committer, opened, on_stop)?;
+        let marker = start_marker(high_water, origin, Arc::clone(log.reader()))?;
+        let evidence_signer =
+            SignerKey::from_seed(&idtrail_verify::evidence_key_name(origin), seed.expose())?;
+        Ok(Self {
+            origin: origin.to_owned(),
+            rules: rules(settings),
+            hasher: state.hasher,
+            keyring: state.keyring,
+            lookup: state.lookup,
+            log,
+            evidence_signer,
+            verifier,
+            issuer_seed: vault.issuer_seed(),
+            opened,
+            marker: Mutex::new(Some(marker)),
+            log_dir,
+            _vault: vault,
+            _lock: lock,
+            ports,
+        })
+    }
+
+    /// Returns the log's name.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Returns the rules that events are checked by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Returns what keys ids.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Returns where events are.
+    pub fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
+    /// Returns the running log.
+    pub fn log(&self) -> &Log<Trail> {
+        &self.log
+    }
+
+    /// Returns what reads the log.
+    pub fn reader(&self) -> &Arc<Reader> {
+        self.log.reader()
+    }
+
+    /// Returns the key that signs evidence packages.
+    pub fn evidence_signer(&self) -> &SignerKey {
+        &self.evidence_signer
+    }
+
+    /// Returns the policy of somebody who pins this log's key and asks for no witness.
+    pub fn policy(&self) -> Policy {
+        Policy::log_only(self.verifier.clone())
+    }
+
+    /// Returns the seed of the built-in token issuer.
+    pub fn issuer_seed(&self) -> &Secret32 {
+        &self.issuer_seed
+    }
+
+    /// Returns what was found when the log was opened.
+    pub fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    /// Returns the ports.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Opens the leaf at `index`.
+    ///
+    /// # Errors
+    /// `Key` if its key was destroyed; `Leaf` if it is not what was sealed.
+    pub fn open_leaf(&self, index: LogIndex, bytes: &[u8]) -> Result<seal::Disclosed, OpenError> {
+        seal::open(&self.keyring, index, bytes)
+    }
+
+    /// Stops in an orderly way: what waits is committed and answered, the mark of an orderly stop is written.
+    pub fn stop(&self) {
+        let running = self.log.is_running();
+        self.log.stop();
+        if let Some(marker) = self.marker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The thread ends when its channel closes; it writes a last mark before.
+            drop(marker.stop);
+            if marker.thread.join().is_err() {
+                tracing::warn!("the thread of the high-water mark had ended early");
+            }
+        }
+        if running
+            && let Err(error) = recovery::mark_clean(&*self.ports.disk, &self.log_dir, self.log.reader())
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next start will recover: no clean mark"
+            );
+        }
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        strict: settings.validation.strict,
+        custom_types: settings.validation.custom_types.clone(),
+        pii: match settings.validation.pii {
+            PiiMode::Refuse => PiiHandling::Refuse,
+            PiiMode::Mask => PiiHandling::Mask,
+        },
+        ..Rules::default()
+    }
+}
+
+/// Derived state while it is built from the log.
+struct State {
+    hasher: Hasher,
+    keyring: Keyring,
+    trail: Trail,
+    lookup: Lookup,
+}
+
+impl State {
+    fn read(
+        &mut self,
+        index: LogIndex,
+        bytes: &[u8],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match seal::open(&self.keyring, index, bytes) {
+            Ok(disclosed) => {
+                let facts = self.hasher.facts(&disclosed.leaf);
+                self.trail.fold(index, &facts);
+                self.lookup.fold(index, &facts);
+                Ok(())
+            }
+            // An erased or expired leaf says nothing any more; that is what erasure means.
+            Err(OpenError::Key(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn start(
+        &mut self,
+        ports: &Ports,
+        settings: &Settings,
+        mut committer: Committer,
+        opened: Opened,
+        on_stop: impl FnOnce(LogError) + Send + 'static,
+    ) -> Result<Log<Trail>, LogError> {
+        let trail = std::mem::replace(&mut self.trail, Trail::new(Arc::clone(&ports.entropy)));
+        let clock = ReceiptClock::start(Arc::clone(&ports.clock), trail.received_ms());
+        if clock.wall_step_ms() < -1000 {
+            tracing::warn!(
+                "the clock is behind the newest receipt time; receipts keep that time until it is passed"
+            );
+        }
+        let sealer = TrailSealer::new(self.keyring.clone(), Arc::clone(&ports.entropy));
+        let mut sequencer = Sequencer::new(trail, sealer, clock, LogIndex::new(opened.size.get()));
+        if opened.size.get() == 0 {
+            // The leaves that say what this log is come first, before anybody can post.
+            let first = Command::first_leaves(&OriginStartItem { previous: None }, &ClassTable::default());
+            let ignore = |_: Result<Answer<Refusal>, LogError>| {};
+            let group = first.map(|command| Submission { command, reply: Box::new(ignore) });
+            let sealed = sequencer.step(group.into())?;
+            for told in committer.commit(vec![sealed])? {
+                self.lookup.apply(told);
+            }
+        }
+        let limits = Limits::for_segments(settings.segment_bytes, settings.limits.queue_events_max);
+        Log::start(Arc::clone(&ports.disk), sequencer, committer, self.lookup.clone(), limits, on_stop)
+    }
+}
+
+fn start_marker(mut high_water: HighWater, origin: &str, reader: Arc<Reader>) -> Result<Marker, LogError> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let origin = origin.to_owned();
+    let run = move || {
+        loop {
+            let ended = stopped.recv_timeout(Duration::from_secs(1)) != Err(mpsc::RecvTimeoutError::Timeout);
+            if let Err(error) = high_water.raise(&[(&origin, reader.size().get())]) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the high-water mark could not be written"
+                );
+            }
+            if ended {
+                break;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("high-water".to_owned()).spawn(run).map_err(|source| {
+        LogError::Disk { operation: "start a thread", path: "high-water".into(), source }
+    })?;
+    Ok(Marker { stop, thread })
+}
