@@ -22,9 +22,11 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if announced.is_some_and(|bytes: u64| bytes > bytes_max as u64) {
+        drain(body).await;
         return Err(Problem::too_large(announced, bytes_max as u64));
     }
-    let bytes = match Limited::new(body, bytes_max).collect().await {
+    let mut limited = Limited::new(body, bytes_max);
+    let bytes = match (&mut limited).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             return Err(Problem::too_large(None, bytes_max as u64));
@@ -34,4 +36,20 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
     let limits = JsonLimits { bytes_max, ..JsonLimits::EVENT };
     parse_json(&bytes, limits)
         .map_err(|error| Problem::malformed_json(error.reason, Some((error.line, error.column))))
+}
+
+/// The most of a refused body that is read and thrown away.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reads a refused body to its end if that is near: a client that is still sending when the connection closes may
+/// never see the answer.
+async fn drain(mut body: Body) {
+    let mut left = DRAIN_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+        if bytes > left {
+            break;
+        }
+        left -= bytes;
+    }
 }

@@ -1,0 +1,18 @@
+//! The server from outside: real sockets, real files, the real binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "test code runs the real program in the real world, and must fail where it meets the unexpected"
+)]
+
+mod access;
+mod bad_input;
+mod canary;
+mod commands;
+mod kills;
+mod rig;
+mod routes;
