@@ -6,7 +6,7 @@ use idtrail_event::{
     ClassSecret, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf, SectionSecrets, leaf_key, seal,
 };
 use idtrail_log::machine::{SealFailure, Sealer};
-use idtrail_port::Entropy;
+use idtrail_port::{Entropy, RandomPool};
 use idtrail_tlog::LogIndex;
 use idtrail_vault::{KeyCursor, KeyError, Keyring, Secret32, Section};
 
@@ -27,7 +27,7 @@ pub enum OpenError {
 pub struct TrailSealer {
     keyring: Keyring,
     cursor: KeyCursor,
-    entropy: Arc<dyn Entropy>,
+    random: RandomPool,
 }
 
 impl std::fmt::Debug for TrailSealer {
@@ -40,7 +40,7 @@ impl TrailSealer {
     /// Returns a sealer with the keys of one log.
     pub fn new(keyring: Keyring, entropy: Arc<dyn Entropy>) -> Self {
         let cursor = keyring.cursor();
-        Self { keyring, cursor, entropy }
+        Self { keyring, cursor, random: RandomPool::new(entropy) }
     }
 
     fn seal_one(&mut self, index: u64, draft: &Draft) -> Result<Vec<u8>, SealFailure> {
@@ -49,7 +49,7 @@ impl TrailSealer {
         let (event, staff, class) =
             (index_secret(&indices.event), index_secret(&indices.staff), class_secret(&class));
         let secrets = SectionSecrets { event, staff, class };
-        let ivs = [idtrail_port::random(&*self.entropy), idtrail_port::random(&*self.entropy)];
+        let ivs = [self.random.take(), self.random.take()];
         Ok(seal(&draft.seal_request(), &secrets, &ivs, self.keyring.origin())?)
     }
 }

@@ -12,7 +12,7 @@ use idtrail_event::{
     SealRequest, SourceCode, TypeCode, ValidEvent,
 };
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
-use idtrail_port::Entropy;
+use idtrail_port::{Entropy, RandomPool};
 use idtrail_tlog::LogIndex;
 use serde_json::json;
 
@@ -158,7 +158,7 @@ struct Subject {
 
 /// The trail's state. Includes decisions that are not durable yet.
 pub struct Trail {
-    entropy: Arc<dyn Entropy>,
+    random: RandomPool,
     seen: HashMap<Key, Seen>,
     customers: HashMap<Key, GlobalCustomerId>,
     subjects: HashMap<GlobalCustomerId, Subject>,
@@ -175,7 +175,7 @@ impl Trail {
     /// Returns the state of an empty log.
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
         Self {
-            entropy,
+            random: RandomPool::new(entropy),
             seen: HashMap::new(),
             customers: HashMap::new(),
             subjects: HashMap::new(),
@@ -206,9 +206,9 @@ impl Trail {
     }
 
     /// Decides who the customer of an event is.
-    fn decide_customer(&self, customer: Option<Key>) -> GlobalCustomerId {
+    fn decide_customer(&mut self, customer: Option<Key>) -> GlobalCustomerId {
         let known = customer.and_then(|key| self.customers.get(&key)).copied();
-        known.unwrap_or_else(|| GlobalCustomerId::new(idtrail_port::random(&*self.entropy)))
+        known.unwrap_or_else(|| GlobalCustomerId::new(self.random.take()))
     }
 }
 
@@ -228,7 +228,8 @@ impl Machine for Trail {
                 Decision::Refuse(Refusal::Conflict(seen.index))
             };
         }
-        let subject = command.keys.as_ref().map(|keys| self.decide_customer(keys.customer));
+        let customer = command.keys.as_ref().map(|keys| keys.customer);
+        let subject = customer.map(|customer| self.decide_customer(customer));
         let before = subject.and_then(|subject| self.subjects.get(&subject));
         let subject_sequence = before.map_or(0, |subject| subject.events);
         let previous_index = before.map(|subject| subject.last.get());
@@ -251,7 +252,7 @@ impl Machine for Trail {
             dedupe: command.dedupe_id,
             received_ms: at.received_ms,
             subject,
-            event_id: EventId::new(idtrail_port::random(&*self.entropy)),
+            event_id: EventId::new(self.random.take()),
             subject_sequence,
             previous_index,
         };

@@ -1,4 +1,4 @@
-//! The threads around the log's steps: one sequences, one commits, one tells followers, one makes spare segments.
+//! The threads around the log's steps: one sequences, seals and commits, one tells followers, one makes spare segments.
 //!
 //! Queues are bounded; a full one in front of the log refuses, so that a sender learns at once and tries again. There
 //! is no timer: what queues up while a commit is under way is the next group. After a failure every waiting request
@@ -18,7 +18,7 @@ use crate::journal::Spare;
 use crate::machine::{Machine, Sealer};
 use crate::queue::{Queue, Refused};
 use crate::reader::Reader;
-use crate::sequence::{Reply, Sealed, Sequencer, Submission};
+use crate::sequence::{Reply, Sequencer, Submission};
 
 /// Limits of the queues and groups.
 #[derive(Clone, Copy, Debug)]
@@ -116,14 +116,12 @@ impl<M: Machine> Log<M> {
         Fo: Follower<M::Facts>,
     {
         let intake = Arc::new(Queue::new(limits.queue_requests_max));
-        let sealed = Arc::new(Queue::new(8));
         let told = Arc::new(Queue::new(1024));
         let spare_wanted = Arc::new(Queue::new(1));
         let reader = Arc::clone(committer.reader());
         let applied = Arc::new(Applied::at(reader.size()));
         let failed = Arc::new(AtomicBool::new(false));
-        let stop =
-            Arc::new(Stop { failed: Arc::clone(&failed), on_stop: Mutex::new(Some(Box::new(on_stop))) });
+        let stop = Stop { failed: Arc::clone(&failed), on_stop: Mutex::new(Some(Box::new(on_stop))) };
         let spare = SpareMaker {
             disk,
             spare: committer.journal().spare(),
@@ -131,15 +129,14 @@ impl<M: Machine> Log<M> {
             bytes: committer.journal().segment_bytes(),
         };
         let mut threads = Vec::new();
-        threads.push(spawn("sequence", {
-            let (intake, sealed, stop) = (Arc::clone(&intake), Arc::clone(&sealed), Arc::clone(&stop));
-            move || run_sequencer(sequencer, &intake, &sealed, limits, &stop)
-        })?);
-        threads.push(spawn("commit", {
-            let (intake, told, spare_wanted) =
-                (Arc::clone(&intake), Arc::clone(&told), Arc::clone(&spare_wanted));
-            move || run_committer(committer, &intake, &sealed, &told, &spare_wanted, limits, &stop)
-        })?);
+        let line = Line {
+            intake: Arc::clone(&intake),
+            told: Arc::clone(&told),
+            spare_wanted: Arc::clone(&spare_wanted),
+            limits,
+            stop,
+        };
+        threads.push(spawn("commit", move || run_log(sequencer, committer, line))?);
         threads.push(spawn("follow", {
             let applied = Arc::clone(&applied);
             move || run_follower(follower, &told, &applied)
@@ -232,89 +229,57 @@ fn refuse_all<M: Machine>(intake: &Queue<Submission<M>>) {
     }
 }
 
-fn run_sequencer<M: Machine, S: Sealer<M::Draft>>(
-    mut sequencer: Sequencer<M, S>,
-    intake: &Queue<Submission<M>>,
-    sealed: &Queue<Sealed<M>>,
+/// What the log's thread shares with others.
+struct Line<M: Machine> {
+    intake: Arc<Queue<Submission<M>>>,
+    told: Arc<Queue<Told<M::Facts>>>,
+    spare_wanted: Arc<Queue<()>>,
     limits: Limits,
-    stop: &Stop,
-) {
-    loop {
-        let (mut requests, mut bytes) = (0, 0);
-        let group = intake.take(|submission| {
-            requests += 1;
-            bytes += M::bytes_max(&submission.command);
-            requests <= limits.group_requests_max && bytes <= limits.group_bytes_max
-        });
-        let Some(group) = group else { break };
-        match sequencer.step(group) {
-            Ok(group) => {
-                if let Err(Refused::Closed(group) | Refused::Full(group)) = sealed.push(group) {
-                    // The committer failed and has said so.
-                    group.into_replies().for_each(|reply| reply(Err(LogError::Stopped)));
-                    break;
-                }
-            }
-            Err(error) => {
-                stop.fail(error);
-                break;
-            }
-        }
-    }
-    sealed.close();
-    refuse_all(intake);
+    stop: Stop,
 }
 
-fn run_committer<M: Machine>(
+/// Sequences, seals and commits, group after group. One thread does all three: while it waits for the disk, requests
+/// queue up and become the next group. Two threads were measured first; they only made the groups smaller.
+fn run_log<M: Machine, S: Sealer<M::Draft>>(
+    mut sequencer: Sequencer<M, S>,
     mut committer: Committer,
-    intake: &Queue<Submission<M>>,
-    sealed: &Queue<Sealed<M>>,
-    told: &Queue<Told<M::Facts>>,
-    spare_wanted: &Queue<()>,
-    limits: Limits,
-    stop: &Stop,
+    line: Line<M>,
 ) {
     loop {
         if !committer.journal().spare().is_ready() {
             // Full means that the wish is known already; closed, that the log is being stopped.
-            let _ = spare_wanted.try_push(());
+            let _ = line.spare_wanted.try_push(());
         }
-        let mut bytes = 0;
-        let groups = sealed.take(|group| {
-            bytes += group.bytes();
-            bytes <= limits.group_bytes_max
+        let (mut requests, mut bytes) = (0, 0);
+        let group = line.intake.take(|submission| {
+            requests += 1;
+            bytes += M::bytes_max(&submission.command);
+            requests <= line.limits.group_requests_max && bytes <= line.limits.group_bytes_max
         });
-        let Some(groups) = groups else { break };
-        match committer.commit(groups) {
+        let Some(group) = group else { break };
+        let committed = sequencer.step(group).and_then(|sealed| committer.commit(vec![sealed]));
+        match committed {
             Ok(committed) => {
                 for one in committed {
-                    if told.push(one).is_err() {
-                        stop.fail(LogError::Bug { what: "the followers ended before the log" });
+                    if line.told.push(one).is_err() {
+                        line.stop.fail(LogError::Bug { what: "the followers ended before the log" });
                     }
-                }
-                // Incomplete tiles are written when there is time for it.
-                let written = committer.flush_tiles(sealed.is_empty());
-                if let Err(error) = written {
-                    // Tiles are derived and still in memory; the next commit will meet the same disk.
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "tiles could not be written yet"
-                    );
                 }
             }
             Err(error) => {
-                stop.fail(error);
+                line.stop.fail(error);
                 break;
             }
         }
+        // Incomplete tiles are written when there is time for it.
+        if let Err(error) = committer.flush_tiles(line.intake.is_empty()) {
+            // Tiles are derived and still in memory; the next commit will meet the same disk.
+            tracing::warn!(error = &error as &dyn std::error::Error, "tiles could not be written yet");
+        }
     }
-    sealed.close();
-    while let Some(rest) = sealed.take(|_| true) {
-        rest.into_iter().flat_map(Sealed::into_replies).for_each(|reply| reply(Err(LogError::Stopped)));
-    }
-    refuse_all(intake);
-    told.close();
-    spare_wanted.close();
+    refuse_all(&line.intake);
+    line.told.close();
+    line.spare_wanted.close();
 }
 
 fn run_follower<F, Fo: Follower<F>>(mut follower: Fo, told: &Queue<Told<F>>, applied: &Applied) {

@@ -115,6 +115,44 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
     Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
 }
 
+/// Hands answers from the log's thread to the tasks that wait for them.
+///
+/// The log answers a whole group at once. Waking each waiting task from the log's thread would cost a call to the
+/// kernel per event; here the first answer of a group wakes one task, which passes on all that have come.
+#[derive(Debug, Default)]
+pub struct Answers {
+    waiting: Mutex<Vec<Handed>>,
+    wake: tokio::sync::Notify,
+}
+
+/// The outcome of a request to the log.
+pub type Outcome = Result<Answer<Refusal>, LogError>;
+type Handed = (tokio::sync::oneshot::Sender<Outcome>, Outcome);
+
+impl Answers {
+    fn hand(&self, to: tokio::sync::oneshot::Sender<Outcome>, outcome: Outcome) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((to, outcome));
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Passes answers on, for ever; to be run as a task beside the server.
+    pub async fn pass_on(&self) {
+        loop {
+            self.wake.notified().await;
+            let handed = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            for (to, outcome) in handed {
+                // Nobody listens any more if the client went away; the event is in the log all the same.
+                let _ = to.send(outcome);
+            }
+        }
+    }
+}
+
 /// An open installation.
 pub struct Engine {
     ports: Ports,
@@ -124,6 +162,7 @@ pub struct Engine {
     keyring: Keyring,
     lookup: Lookup,
     log: Log<Trail>,
+    answers: Arc<Answers>,
     evidence_signer: SignerKey,
     verifier: VerifierKey,
     issuer_seed: Secret32,
@@ -203,6 +242,7 @@ impl Engine {
             keyring: state.keyring,
             lookup: state.lookup,
             log,
+            answers: Arc::default(),
             evidence_signer,
             verifier,
             issuer_seed: vault.issuer_seed(),
@@ -238,6 +278,22 @@ impl Engine {
     /// Returns the running log.
     pub fn log(&self) -> &Log<Trail> {
         &self.log
+    }
+
+    /// Returns what passes answers on.
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
+    /// Hands an event to the log and returns where its outcome will come.
+    ///
+    /// # Errors
+    /// `Busy` if too many events wait, `Unavailable` if the log has stopped.
+    pub fn submit(&self, command: Command) -> Result<tokio::sync::oneshot::Receiver<Outcome>, LogError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let answers = Arc::clone(&self.answers);
+        self.log.submit(command, Box::new(move |outcome| answers.hand(sender, outcome)))?;
+        Ok(receiver)
     }
 
     /// Returns what reads the log.

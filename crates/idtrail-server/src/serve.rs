@@ -120,6 +120,8 @@ impl Server {
         let reload = tokio::spawn(credentials::watch(self.store, RELOAD_PERIOD, async move {
             let _ = reload_until.changed().await;
         }));
+        let answers = Arc::clone(self.engine.answers());
+        let passing = tokio::spawn(async move { answers.pass_on().await });
         let sweep_state = self.state.clone();
         let sweep = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP_PERIOD);
@@ -144,6 +146,7 @@ impl Server {
         let served = axum::serve(self.listener, api::router(self.state)).with_graceful_shutdown(until).await;
         let _ = ended.send(true);
         let _ = tokio::join!(reload, sweep);
+        passing.abort();
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || engine.stop()).await;
         if closed.is_err() {

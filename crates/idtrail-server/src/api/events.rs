@@ -16,7 +16,6 @@ use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Commit};
 use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
-use tokio::sync::oneshot;
 
 use super::{AppState, body};
 use crate::auth::{Auth, CallingSystem};
@@ -54,12 +53,7 @@ pub async fn post_event(
     if command.leaf_bytes_max() > LEAF_BYTES_MAX {
         return Err(Problem::too_large(Some(command.leaf_bytes_max() as u64), LEAF_BYTES_MAX as u64));
     }
-    let (sender, receiver) = oneshot::channel();
-    let reply = Box::new(move |answer| {
-        // Nobody listens any more if the client went away; the event is in the log all the same.
-        let _ = sender.send(answer);
-    });
-    engine.log().submit(command, reply).map_err(|error| unavailable(&error))?;
+    let receiver = engine.submit(command).map_err(|error| unavailable(&error))?;
     let answer = tokio::time::timeout(state.request_timeout(), receiver)
         .await
         .map_err(|_| Problem::unavailable("the event was not stored in time; it may be stored later", 1))?

@@ -37,10 +37,15 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
 
 /// Returns the runtime of a command that serves or asks.
 ///
+/// One core is left to the log's thread, which all requests wait for; sharing it with a worker costs more in switches
+/// than the worker gains.
+///
 /// # Errors
 /// A failure with exit code 74.
 pub fn runtime() -> Result<Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    let workers = cores.saturating_sub(1).max(1);
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?)
 }
 
 /// Returns a future that is ready when the process is told to stop.
