@@ -26,7 +26,8 @@ use serde::Serialize;
 /// Media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Header of an answer that names the request.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $status:ident, $retry:literal, $title:literal, $help:literal;)+) => {
@@ -367,7 +368,7 @@ impl Problem {
     }
 
     /// Writes the document into `response`, keeping its other headers (such as `Allow`).
-    fn render(&self, response: &mut Response, request_id: Option<&str>) {
+    pub(crate) fn render(&self, response: &mut Response, request_id: Option<&str>) {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);

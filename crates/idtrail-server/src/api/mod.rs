@@ -33,6 +33,7 @@ struct Shared {
     auth: Arc<Auth>,
     tokens: Arc<oauth::TokenEndpoint>,
     budgets: Budgets,
+    ids: Arc<RequestIds>,
     body_bytes_max: usize,
     request_timeout: Duration,
 }
@@ -47,7 +48,8 @@ impl AppState {
         request_timeout: Duration,
     ) -> Self {
         let tokens = Arc::new(oauth::TokenEndpoint::new(Arc::clone(&auth)));
-        Self(Arc::new(Shared { engine, auth, tokens, budgets, body_bytes_max, request_timeout }))
+        let ids = Arc::new(RequestIds::new(&*engine.ports().entropy));
+        Self(Arc::new(Shared { engine, auth, tokens, budgets, ids, body_bytes_max, request_timeout }))
     }
 
     /// Returns the open installation.
@@ -58,6 +60,11 @@ impl AppState {
     /// Returns the budgets of credentials.
     pub fn budgets(&self) -> &Budgets {
         &self.0.budgets
+    }
+
+    /// Returns what gives every request an id.
+    pub fn request_ids(&self) -> &Arc<RequestIds> {
+        &self.0.ids
     }
 
     /// Returns the longest body of an event in bytes.
@@ -91,9 +98,9 @@ impl FromRef<AppState> for Arc<oauth::TokenEndpoint> {
 
 /// Returns the whole interface.
 pub fn router(state: AppState) -> Router {
-    let ids = Arc::new(RequestIds::new(&*state.engine().ports().entropy));
+    let ids = Arc::clone(state.request_ids());
     Router::new()
-        .route("/api/v1/events", post(events::post_event))
+        .route(events::PATH, post(events::post_event))
         .route("/api/v1/compliance/dsar/audit-trail", post(dsar::audit_trail))
         .route("/checkpoint", get(tiles::checkpoint))
         .route("/tile/{*path}", get(tiles::tile))
