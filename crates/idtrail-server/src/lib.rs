@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod engine;
 pub mod exit;
 pub mod limits;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 pub mod settings;
