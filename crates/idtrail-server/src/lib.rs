@@ -17,6 +17,7 @@ pub mod engine;
 pub mod exit;
 pub mod limits;
 mod listen;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 pub mod settings;

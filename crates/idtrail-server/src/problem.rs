@@ -486,10 +486,23 @@ pub async fn wrong_method() -> Problem {
     Problem::method_not_allowed()
 }
 
-/// Answers `GET /problems/{code}`: what a code means and what to do about it, as plain text.
+/// Explains an error
+///
+/// What a problem code means and what to do about it. The member `type` of a problem document is this address.
 ///
 /// # Errors
 /// `not_found` if there is no such code.
+#[utoipa::path(
+    get,
+    path = "/problems/{code}",
+    tag = "documentation",
+    params(("code" = String, Path, description = "Code of a problem document.", example = "invalid")),
+    responses(
+        (status = 200, description = "The explanation.", body = String, content_type = "text/plain"),
+        crate::openapi::OpenProblems
+    ),
+    security(())
+)]
 pub async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
     let code = Code::from_name(&code).ok_or(Problem::not_found("there is no such problem code"))?;
     let retry = if code.is_retryable() { "may succeed later" } else { "will fail again" };

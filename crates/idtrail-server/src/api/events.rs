@@ -22,6 +22,7 @@ use super::{AppState, body};
 use crate::auth::Auth;
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
 /// Where one event is posted.
@@ -32,10 +33,34 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// What is answered when an event was taken: 201 or 200, and the receipt as JSON.
 pub(crate) type Taken = (StatusCode, Bytes);
 
-/// Takes one event.
+/// Stores one event
+///
+/// Answers when the event is on disk, with a proof that it is in the log. A person's token may come along: the person
+/// then stands in the event as the one who acted.
 ///
 /// # Errors
 /// 400, 401, 403, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/events",
+    tag = "events",
+    params(openapi::IdempotencyKey),
+    request_body(
+        content = schema::EventBody,
+        examples(
+            ("identification" = (summary = "A customer was identified", value = json!(openapi::sample(0)))),
+            ("deletion" = (summary = "A system deleted data", value = json!(openapi::sample(1))))
+        )
+    ),
+    responses(
+        (status = 201, description = "The event is new and on disk.", body = schema::Receipt),
+        (status = 200, description = "The same event was there already.", body = schema::Receipt),
+        openapi::WriteProblems,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["ingest"], "Bearer": ["any"] })))
+)]
 pub async fn post_event(
     State(state): State<AppState>,
     headers: HeaderMap,

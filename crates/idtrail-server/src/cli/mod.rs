@@ -70,6 +70,8 @@ pub enum Command {
     Fsck(FsckArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
+    /// Print the OpenAPI document of the HTTP interface.
+    Openapi,
 }
 
 /// Arguments of `init`.
@@ -306,7 +308,13 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Verify(args) => (handlers.verify)(context, args),
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
+        Command::Openapi => openapi(),
     }
+}
+
+fn openapi() -> Result<Exit, Failure> {
+    io::stdout().lock().write_all(&crate::openapi::DOCUMENT)?;
+    Ok(Exit::Ok)
 }
 
 fn report(failure: &Failure, json: bool) {
