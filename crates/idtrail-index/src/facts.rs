@@ -1,7 +1,8 @@
 //! What derived state learns from one leaf, and the keyed hashes under which it is found again.
 
 use hmac::{Hmac, KeyInit, Mac};
-use idtrail_event::{Dedupe, DedupeKind, EncodedEvent, GlobalCustomerId, OpenLeaf};
+use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
+use idtrail_event::{Dedupe, DedupeKind, EncodedEvent, GlobalCustomerId, OpenLeaf, TypeCode};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -16,6 +17,13 @@ impl std::fmt::Debug for Key {
     }
 }
 
+impl Key {
+    /// Returns the bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// Everything derived state learns from one leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -23,6 +31,17 @@ pub struct Facts {
     pub received_ms: u64,
     /// What a client's event adds; `None` for the log's own leaves.
     pub event: Option<EventFacts>,
+    /// A step of the destruction of keys.
+    pub step: Option<ShredStep>,
+}
+
+/// A step of the destruction of keys, as it stands in clear in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShredStep {
+    /// It was announced.
+    Intent(ShredIntentItem),
+    /// It was done.
+    Done(KeyShreddedItem),
 }
 
 /// What a client's event adds.
@@ -97,7 +116,17 @@ impl Hasher {
                 content,
             }
         });
-        Facts { received_ms: leaf.received_ms, event }
+        Facts { received_ms: leaf.received_ms, event, step: step(leaf) }
+    }
+}
+
+/// The sealing code writes these items, so one that cannot be read is of a newer version, and no step for this one.
+fn step(leaf: &OpenLeaf) -> Option<ShredStep> {
+    let clear = leaf.header.clear.as_deref()?;
+    match leaf.header.event_type {
+        TypeCode::SHRED_INTENT => ShredIntentItem::decode(clear).ok().map(ShredStep::Intent),
+        TypeCode::KEY_SHREDDED => KeyShreddedItem::decode(clear).ok().map(ShredStep::Done),
+        _ => None,
     }
 }
 

@@ -8,10 +8,21 @@
 //! What it must never do: keep a raw id as a key (keys are HMACs under vault keys), or hold anything that cannot be
 //! rebuilt from the readable leaves and the vault.
 
+mod ahead;
+mod command;
+mod error;
 pub mod facts;
 pub mod lookup;
+mod months;
 pub mod seal;
+mod set;
+pub mod shred;
 pub mod trail;
+mod wipe;
+
+pub use error::{ErrorKind, IndexError};
+pub use months::ScanError;
+pub use set::IndexSet;
 
 #[cfg(test)]
 mod tests;

@@ -71,18 +71,27 @@ pub struct Disclosed {
     pub staff_key: Option<LeafKey>,
 }
 
-/// Opens the leaf at `index`.
+/// Opens the leaf at `index`. A held leaf whose class and month have expired is opened with the key that was kept.
 ///
 /// # Errors
 /// `Key` if its key was destroyed; `Leaf` if the bytes are not what was sealed.
 pub fn open(keyring: &Keyring, index: LogIndex, bytes: &[u8]) -> Result<Disclosed, OpenError> {
     let leaf = Leaf::parse(bytes).map_err(OpenError::Leaf)?;
     let header = leaf.header();
-    let class = keyring.class_secret(header.class.code(), header.month()).map_err(OpenError::Key)?;
-    let class = class_secret(&class);
-    let key = |section, iv: &[u8; 12]| {
-        let secret = keyring.index_secret(index.get(), section)?;
-        Ok(leaf_key(&index_secret(&secret), &class, iv, keyring.origin()))
+    let class = match keyring.class_secret(header.class.code(), header.month()) {
+        Ok(secret) => Some(class_secret(&secret)),
+        Err(KeyError::Punctured) => None,
+        Err(error) => return Err(OpenError::Key(error)),
+    };
+    let key = |section, iv: &[u8; 12]| match &class {
+        Some(class) => {
+            let secret = keyring.index_secret(index.get(), section)?;
+            Ok(leaf_key(&index_secret(&secret), class, iv, keyring.origin()))
+        }
+        None => match keyring.held_key(index.get(), section) {
+            Some(key) => Ok(LeafKey::new(*key.expose())),
+            None => Err(KeyError::Punctured),
+        },
     };
     let event_key = key(Section::Event, leaf.iv()).map_err(OpenError::Key)?;
     let mut open = leaf.open(&event_key).map_err(OpenError::Leaf)?;

@@ -1,14 +1,16 @@
 //! The trail end to end, on a simulated disk: event in, sealed, durable, provable, found and opened again.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use idtrail_event::clear::{ClassTableItem, OriginStartItem};
 use idtrail_event::{
     ClassTable, Dedupe, DedupeKind, GlobalCustomerId, JsonLimits, Leaf, Rules, SourceCode, TypeCode,
     parse_json, validate,
 };
+use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
+use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Options};
 use idtrail_log::sequence::{ReceiptClock, Sequencer, Submission};
 use idtrail_log::shell::Follower;
@@ -23,6 +25,8 @@ use crate::lookup::Lookup;
 use crate::seal::{OpenError, TrailSealer, open};
 use crate::trail::{Command, Refusal, Trail};
 
+mod shredding;
+
 const ORIGIN: &str = "example.com/main";
 const TENANT: &str = "default";
 
@@ -30,15 +34,31 @@ struct Installation {
     disk: SimDisk,
     entropy: Arc<dyn Entropy>,
     clock: SimClock,
-    vault: Vault,
+    vault: Arc<Mutex<Vault>>,
 }
 
 struct Running {
-    hasher: Hasher,
+    hasher: Arc<Hasher>,
     keyring: Keyring,
     lookup: Lookup,
+    core: Arc<Mutex<Core>>,
+}
+
+/// The one thread of a log, as a thing that can be called.
+struct Core {
     sequencer: Sequencer<Trail, TrailSealer>,
     committer: Committer,
+    lookup: Lookup,
+}
+
+impl Core {
+    fn step(&mut self, group: Vec<Submission<Trail>>) -> Result<(), LogError> {
+        let sealed = self.sequencer.step(group)?;
+        for told in self.committer.commit(vec![sealed])? {
+            self.lookup.apply(told);
+        }
+        Ok(())
+    }
 }
 
 fn kek() -> Kek {
@@ -67,18 +87,24 @@ impl Installation {
             idtrail_port::create_dir_durable(&disk, std::path::Path::new(dir)).unwrap();
         }
         let vault = Vault::create(shared, Arc::clone(&entropy), paths(), kek(), TENANT, ORIGIN).unwrap();
+        let vault = Arc::new(Mutex::new(vault));
         recovery::create(&disk, &log_dir(), ORIGIN, 256 * 1024).unwrap();
         Self { disk, entropy, clock: SimClock::default(), vault }
     }
 
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.vault.lock().unwrap()
+    }
+
     fn signer(&self) -> SignerKey {
-        SignerKey::from_seed(ORIGIN, self.vault.signing_seed(ORIGIN).unwrap().expose()).unwrap()
+        SignerKey::from_seed(ORIGIN, self.vault().signing_seed(ORIGIN).unwrap().expose()).unwrap()
     }
 
     fn start(&self) -> Running {
-        let hasher = Hasher::new(TENANT, self.vault.dedupe_key().expose(), self.vault.index_key().expose());
-        let keyring = self.vault.keyring(ORIGIN).unwrap();
-        let mut trail = Trail::new(Arc::clone(&self.entropy));
+        let vault = self.vault();
+        let hasher = Hasher::new(TENANT, vault.dedupe_key().expose(), vault.index_key().expose());
+        let (keyring, suppression) = (vault.keyring(ORIGIN).unwrap(), vault.suppression().clone());
+        drop(vault);
         let lookup = Lookup::default();
         let dir = log_dir();
         let options =
@@ -89,25 +115,23 @@ impl Installation {
                 &keyring, index, bytes,
             ) {
                 Ok(disclosed) => {
-                    let facts = hasher.facts(&disclosed.leaf);
-                    trail.fold(index, &facts);
-                    lookup.fold(index, &facts);
+                    lookup.fold(index, &hasher.facts(&disclosed.leaf));
                     Ok(())
                 }
-                Err(OpenError::Key(_)) => Ok(()),
+                Err(OpenError::Key(_)) => {
+                    lookup.skip(index);
+                    Ok(())
+                }
                 Err(error) => Err(error.into()),
             })
             .unwrap();
-        let clock = ReceiptClock::start(Arc::new(self.clock.clone()), trail.received_ms());
+        let trail = Trail::new(Arc::clone(&self.entropy), lookup.clone(), suppression);
+        let clock = ReceiptClock::start(Arc::new(self.clock.clone()), lookup.received_ms());
         let sealer = TrailSealer::new(keyring.clone(), Arc::clone(&self.entropy));
         let next = LogIndex::new(opened.size.get());
-        let mut running = Running {
-            hasher,
-            keyring,
-            lookup,
-            sequencer: Sequencer::new(trail, sealer, clock, next),
-            committer,
-        };
+        let sequencer = Sequencer::new(trail, sealer, clock, next);
+        let core = Arc::new(Mutex::new(Core { sequencer, committer, lookup: lookup.clone() }));
+        let mut running = Running { hasher: Arc::new(hasher), keyring, lookup, core };
         if opened.size.get() == 0 {
             let [start, classes] =
                 Command::first_leaves(&OriginStartItem { previous: None }, &ClassTable::default());
@@ -118,6 +142,10 @@ impl Installation {
 }
 
 impl Running {
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(self.core.lock().unwrap().committer.reader())
+    }
+
     fn submit(&mut self, commands: Vec<Command>) -> Vec<Answer<Refusal>> {
         let answers = Arc::new(Mutex::new(Vec::new()));
         let group = commands
@@ -129,10 +157,7 @@ impl Running {
                 Submission { command, reply }
             })
             .collect();
-        let sealed = self.sequencer.step(group).unwrap();
-        for told in self.committer.commit(vec![sealed]).unwrap() {
-            self.lookup.apply(told);
-        }
+        self.core.lock().unwrap().step(group).unwrap();
         Arc::try_unwrap(answers).unwrap().into_inner().unwrap()
     }
 
@@ -174,18 +199,18 @@ fn the_samples_of_the_guide_go_in_and_come_out_with_proof() {
         let answer = running.post(&installation, body, None);
         let Answer::Appended { commit, first, .. } = &answer else { panic!("{answer:?}") };
         assert_eq!(first.get(), 2 + at as u64);
-        let bytes = running.committer.reader().entry(*first).unwrap();
+        let bytes = running.reader().entry(*first).unwrap();
         let verified = commit.proof(*first).unwrap().verify(&leaf_hash(&bytes), &policy).unwrap();
         assert_eq!(verified.checkpoint.size, commit.size());
         let disclosed = open(&running.keyring, *first, &bytes).unwrap();
         assert_eq!(&disclosed.leaf.body, body);
     }
-    let customer = running.lookup.customer(&running.hasher.customer("cust_hash_9f86d08")).unwrap();
-    let found: Vec<u64> = running.lookup.subject(customer).iter().map(|index| index.get()).collect();
+    let customer = running.lookup.customer(&running.hasher.customer("cust_hash_9f86d08")).unwrap().unwrap();
+    let found: Vec<u64> = running.lookup.subject(customer).unwrap().iter().map(|index| index.get()).collect();
     assert_eq!(found, [2, 3], "both events are of one customer");
     let interaction = running.hasher.interaction("i-12345678-90ab-cdef-1234-567890abcdef");
-    assert_eq!(running.lookup.interaction(&interaction).len(), 2);
-    let leaf = running.committer.reader().entry(LogIndex::new(3)).unwrap();
+    assert_eq!(running.lookup.interaction(&interaction).unwrap().len(), 2);
+    let leaf = running.reader().entry(LogIndex::new(3)).unwrap();
     let decided = open(&running.keyring, LogIndex::new(3), &leaf).unwrap().leaf;
     assert_eq!((decided.subject_sequence, decided.previous_index), (1, Some(2)));
 }
@@ -196,7 +221,7 @@ fn a_log_starts_with_its_origin_and_its_classes() {
     let running = installation.start();
     let types = [TypeCode::ORIGIN_START, TypeCode::CLASS_TABLE];
     for (at, event_type) in types.into_iter().enumerate() {
-        let bytes = running.committer.reader().entry(LogIndex::new(at as u64)).unwrap();
+        let bytes = running.reader().entry(LogIndex::new(at as u64)).unwrap();
         let leaf = Leaf::parse(&bytes).unwrap();
         assert_eq!(leaf.header().event_type, event_type);
         if event_type == TypeCode::CLASS_TABLE {
@@ -249,7 +274,7 @@ fn customers_get_random_ids_that_last() {
             .iter()
             .map(|body| {
                 let at = LogIndex::new(index(&running.post(installation, body, None)));
-                let leaf = running.committer.reader().entry(at).unwrap();
+                let leaf = running.reader().entry(at).unwrap();
                 open(&running.keyring, at, &leaf).unwrap().leaf.subject.unwrap()
             })
             .collect()
@@ -275,16 +300,16 @@ fn rebuilt_state_is_live_state_after_a_power_cut() {
         body["auditEvent"]["number"] = json!(number);
         running.post(&installation, &body, None);
     }
-    let (head, live) = (running.committer.reader().head(), running.lookup.clone());
+    let (head, live) = (running.reader().head(), running.lookup.clone());
     let customer = running.hasher.customer("customer-3");
     drop(running);
     installation.disk.crash_losing_all();
     let mut rebuilt = installation.start();
-    assert_eq!(rebuilt.committer.reader().head(), head);
-    let subject = live.customer(&customer).unwrap();
-    assert_eq!(rebuilt.lookup.customer(&customer), Some(subject));
-    assert_eq!(rebuilt.lookup.subject(subject), live.subject(subject));
-    assert_eq!(rebuilt.sequencer.machine().customer(&customer), Some(subject));
+    assert_eq!(rebuilt.reader().head(), head);
+    let subject = live.customer(&customer).unwrap().unwrap();
+    assert_eq!(rebuilt.lookup.customer(&customer).unwrap(), Some(subject));
+    assert_eq!(rebuilt.lookup.subject(subject).unwrap(), live.subject(subject).unwrap());
+    assert_eq!(rebuilt.core.lock().unwrap().sequencer.machine().customer(&customer).unwrap(), Some(subject));
     let mut body = samples()[1].clone();
     body["auditEvent"]["resolvedCustomerId"] = json!("customer-3");
     body["auditEvent"]["agentId"] = json!("agent-1");
@@ -326,13 +351,13 @@ fn no_stored_byte_holds_what_clients_sent() {
 
 #[test]
 fn destroyed_keys_close_a_leaf_and_leave_its_proof() {
-    let mut installation = Installation::new(8);
+    let installation = Installation::new(8);
     let mut running = installation.start();
     let [first, second] = samples();
     let gone = LogIndex::new(index(&running.post(&installation, &first, None)));
     let kept = LogIndex::new(index(&running.post(&installation, &second, None)));
-    installation.vault.puncture_indices(ORIGIN, &[gone.get()], Sections::Both).unwrap();
-    let reader = running.committer.reader();
+    installation.vault().puncture_indices(ORIGIN, &[gone.get()], Sections::Both).unwrap();
+    let reader = running.reader();
     let (bytes, head) = (reader.entry(gone).unwrap(), reader.head());
     assert!(matches!(open(&running.keyring, gone, &bytes), Err(OpenError::Key(_))));
     assert!(open(&running.keyring, kept, &reader.entry(kept).unwrap()).is_ok());
@@ -340,5 +365,5 @@ fn destroyed_keys_close_a_leaf_and_leave_its_proof() {
     idtrail_tlog::verify_inclusion(gone, head.size, &leaf_hash(&bytes), &proof, &head.root).unwrap();
     drop(running);
     let rebuilt = installation.start();
-    assert_eq!(rebuilt.committer.reader().head(), head, "the log is the same to the byte");
+    assert_eq!(rebuilt.reader().head(), head, "the log is the same to the byte");
 }

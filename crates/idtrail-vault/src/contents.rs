@@ -4,6 +4,9 @@
 //! 0 tenant tstr · 1 dedupe key bstr32 · 2 index key bstr32 · 3 issuer seed bstr32
 //! 4 peppers {version uint => bstr32, ascending, at least one}
 //! 5 origins [{0 name tstr, 1 signing seed bstr32, 2 tree I bstr, 3 tree P bstr}, oldest first]
+//! 6 suppression {0 key bstr32, 1 entries bstr: (name 32 ‖ content 32 ‖ expiry u64)*, by name}   only if there are any
+//! 7 holds [{0 id tstr, 1 origin tstr, 2 set ms uint, 3 key bstr32, 4 indices bstr: u64*, rising,
+//!           5 kept bstr: (index u64 ‖ section ‖ wrapped key 48)*, rising}]                      only if there are any
 //! ```
 //!
 //! An unknown key is refused, not skipped: this version would drop it at the next write, and with it whatever a newer
@@ -17,6 +20,8 @@ use minicbor::decode::Error as DecodeError;
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
+use crate::hold::{Hold, ID_BYTES_MAX, KEPT_BYTES, SEALED_BYTES, section_byte, section_of};
+use crate::suppression::{Entries, Entry};
 use crate::{KeyTree, Secret32, TreeKind, VaultError};
 
 /// The secrets of one origin.
@@ -37,9 +42,16 @@ pub(crate) struct Contents {
     pub(crate) issuer_seed: Secret32,
     pub(crate) peppers: BTreeMap<u32, Secret32>,
     pub(crate) origins: Vec<OriginSecrets>,
+    pub(crate) suppression: Arc<Entries>,
+    pub(crate) holds: Vec<Hold>,
 }
 
+/// Keys 0 to 5, which are always there.
 const KEYS: u64 = 6;
+const KEY_SUPPRESSION: u64 = 6;
+const KEY_HOLDS: u64 = 7;
+const HOLD_KEYS: u64 = 6;
+const HOLD_BYTES: usize = 96;
 const ORIGIN_KEYS: u64 = 4;
 /// More than everything takes besides names and trees: keys, lengths and the fixed secrets.
 const FIXED_BYTES: usize = 512;
@@ -52,7 +64,15 @@ impl Contents {
         let origins = self.origins.iter().map(|origin| {
             ORIGIN_BYTES + origin.name.len() + origin.index.encoded_len() + origin.period.encoded_len()
         });
-        let variable = self.tenant.len() + PEPPER_BYTES * self.peppers.len() + origins.sum::<usize>();
+        let holds = self.holds.iter().map(|hold| {
+            let lists = hold.indices.len() * 8 + hold.kept.len() * KEPT_BYTES;
+            HOLD_BYTES + hold.id.len() + hold.origin.len() + lists
+        });
+        let variable = self.tenant.len()
+            + PEPPER_BYTES * self.peppers.len()
+            + origins.sum::<usize>()
+            + Entries::ENTRY_BYTES * self.suppression.list().len()
+            + holds.sum::<usize>();
         let mut bytes = Vec::with_capacity(head + FIXED_BYTES + variable + tail);
         let capacity = bytes.capacity();
         bytes.resize(head, 0);
@@ -64,7 +84,8 @@ impl Contents {
     }
 
     fn write(&self, to: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<Infallible>> {
-        to.map(KEYS)?.u8(0)?.str(&self.tenant)?;
+        let keys = KEYS + u64::from(self.suppression.key().is_some()) + u64::from(!self.holds.is_empty());
+        to.map(keys)?.u8(0)?.str(&self.tenant)?;
         for (key, secret) in (1..).zip([&self.dedupe_key, &self.index_key, &self.issuer_seed]) {
             to.u8(key)?.bytes(secret.expose())?;
         }
@@ -78,6 +99,47 @@ impl Contents {
             for (key, tree) in (2..).zip([&origin.index, &origin.period]) {
                 to.u8(key)?.bytes_len(tree.encoded_len() as u64)?;
                 tree.encode(to.writer_mut());
+            }
+        }
+        self.write_suppression(to)?;
+        self.write_holds(to)
+    }
+
+    fn write_suppression(
+        &self,
+        to: &mut Encoder<Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<Infallible>> {
+        let Some(secret) = self.suppression.key() else { return Ok(()) };
+        let list = self.suppression.list();
+        to.u64(KEY_SUPPRESSION)?.map(2)?.u8(0)?.bytes(secret.expose())?;
+        to.u8(1)?.bytes_len((list.len() * Entries::ENTRY_BYTES) as u64)?;
+        for entry in list {
+            let bytes = to.writer_mut();
+            bytes.extend_from_slice(&entry.name);
+            bytes.extend_from_slice(&entry.content);
+            bytes.extend_from_slice(&entry.expires_ms.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    fn write_holds(&self, to: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<Infallible>> {
+        if self.holds.is_empty() {
+            return Ok(());
+        }
+        to.u64(KEY_HOLDS)?.array(self.holds.len() as u64)?;
+        for hold in &self.holds {
+            to.map(HOLD_KEYS)?.u8(0)?.str(&hold.id)?.u8(1)?.str(&hold.origin)?.u8(2)?.u64(hold.set_ms)?;
+            to.u8(3)?.bytes(hold.key.expose())?;
+            to.u8(4)?.bytes_len(hold.indices.len() as u64 * 8)?;
+            for index in &hold.indices {
+                to.writer_mut().extend_from_slice(&index.to_be_bytes());
+            }
+            to.u8(5)?.bytes_len((hold.kept.len() * KEPT_BYTES) as u64)?;
+            for ((index, section), sealed) in &hold.kept {
+                let bytes = to.writer_mut();
+                bytes.extend_from_slice(&index.to_be_bytes());
+                bytes.push(section_byte(*section));
+                bytes.extend_from_slice(sealed);
             }
         }
         Ok(())
@@ -94,7 +156,10 @@ impl Contents {
     }
 
     fn read(from: &mut Decoder<'_>) -> Result<Self, VaultError> {
-        expect(from.map(), &Some(KEYS), "the map has an unknown number of keys")?;
+        let keys = from.map().map_err(malformed)?.ok_or(VaultError::Body("a map has no length"))?;
+        let Some(optional @ 0..=2) = keys.checked_sub(KEYS) else {
+            return Err(VaultError::Body("the map has an unknown number of keys"));
+        };
         let tenant = {
             key(from, 0)?;
             from.str().map_err(malformed)?.to_owned()
@@ -132,8 +197,86 @@ impl Contents {
         if peppers.is_empty() || origins.is_empty() {
             return Err(VaultError::Body("it has no pepper or no origin"));
         }
-        Ok(Self { tenant, dedupe_key, index_key, issuer_seed, peppers, origins })
+        let (mut suppression, mut holds, mut last) = (Entries::default(), Vec::new(), KEYS - 1);
+        for _ in 0..optional {
+            let number = from.u64().map_err(malformed)?;
+            match number {
+                _ if number <= last => return Err(VaultError::Body("a map has a misplaced key")),
+                KEY_SUPPRESSION => suppression = read_suppression(from)?,
+                KEY_HOLDS => holds = read_holds(from)?,
+                _ => return Err(VaultError::Body("a map has an unknown key")),
+            }
+            last = number;
+        }
+        let suppression = Arc::new(suppression);
+        Ok(Self { tenant, dedupe_key, index_key, issuer_seed, peppers, origins, suppression, holds })
     }
+}
+
+fn read_suppression(from: &mut Decoder<'_>) -> Result<Entries, VaultError> {
+    expect(from.map(), &Some(2), "the suppression part has an unknown number of keys")?;
+    key(from, 0)?;
+    let secret = secret(from)?;
+    key(from, 1)?;
+    let (records, rest) = from.bytes().map_err(malformed)?.as_chunks::<{ Entries::ENTRY_BYTES }>();
+    let entry = |record: &[u8; Entries::ENTRY_BYTES]| {
+        let (name, rest) = record.split_first_chunk::<32>()?;
+        let (content, expires) = rest.split_first_chunk::<32>()?;
+        Some(Entry {
+            name: *name,
+            content: *content,
+            expires_ms: u64::from_be_bytes(expires.try_into().ok()?),
+        })
+    };
+    let list: Option<Vec<Entry>> = records.iter().map(entry).collect();
+    let entries = list.filter(|_| rest.is_empty()).and_then(|list| Entries::from_parts(secret, list));
+    entries.ok_or(VaultError::Body("the suppression part is not sorted or not whole"))
+}
+
+fn read_holds(from: &mut Decoder<'_>) -> Result<Vec<Hold>, VaultError> {
+    let mut holds: Vec<Hold> = Vec::new();
+    for _ in 0..from.array().map_err(malformed)?.ok_or(VaultError::Body("an array has no length"))? {
+        let hold = read_hold(from)?;
+        if holds.iter().any(|other| other.id == hold.id) {
+            return Err(VaultError::Body("a hold occurs twice"));
+        }
+        holds.push(hold);
+    }
+    if holds.is_empty() { Err(VaultError::Body("the list of holds is empty")) } else { Ok(holds) }
+}
+
+fn read_hold(from: &mut Decoder<'_>) -> Result<Hold, VaultError> {
+    const BROKEN: VaultError = VaultError::Body("a hold is not sorted or not whole");
+    expect(from.map(), &Some(HOLD_KEYS), "a hold has an unknown number of keys")?;
+    key(from, 0)?;
+    let id = from.str().map_err(malformed)?.to_owned();
+    key(from, 1)?;
+    let origin = from.str().map_err(malformed)?.to_owned();
+    key(from, 2)?;
+    let set_ms = from.u64().map_err(malformed)?;
+    key(from, 3)?;
+    let secret = secret(from)?;
+    key(from, 4)?;
+    let (records, rest) = from.bytes().map_err(malformed)?.as_chunks::<8>();
+    let indices: Vec<u64> = records.iter().map(|record| u64::from_be_bytes(*record)).collect();
+    let rising = indices.windows(2).all(|pair| matches!(pair, [left, right] if left < right));
+    if !rising || !rest.is_empty() || indices.is_empty() || id.len() > ID_BYTES_MAX {
+        return Err(BROKEN);
+    }
+    key(from, 5)?;
+    let (records, rest) = from.bytes().map_err(malformed)?.as_chunks::<KEPT_BYTES>();
+    let kept = |record: &[u8; KEPT_BYTES]| {
+        let (index, tail) = record.split_first_chunk::<8>()?;
+        let ([section], sealed) = tail.split_first_chunk::<1>()?;
+        let sealed: [u8; SEALED_BYTES] = sealed.try_into().ok()?;
+        Some(((u64::from_be_bytes(*index), section_of(*section)?), sealed))
+    };
+    let list: Vec<_> = records.iter().map(kept).collect::<Option<_>>().ok_or(BROKEN)?;
+    let rising = list.windows(2).all(|pair| matches!(pair, [left, right] if left.0 < right.0));
+    if !rising || !rest.is_empty() {
+        return Err(BROKEN);
+    }
+    Ok(Hold { id, origin, set_ms, key: secret, indices, kept: list.into_iter().collect() })
 }
 
 impl OriginSecrets {

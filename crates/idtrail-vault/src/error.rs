@@ -105,6 +105,18 @@ pub enum VaultError {
     /// The vault has this origin already.
     #[error("the vault already has the origin. origin={0}")]
     OriginExists(String),
+    /// The vault was opened for reading only.
+    #[error("the vault is open for reading only")]
+    ReadOnly,
+    /// The vault has a hold of this name already.
+    #[error("there is a hold of this name already. hold={0}")]
+    HoldExists(String),
+    /// The vault has no such hold.
+    #[error("there is no such hold. hold={0}")]
+    UnknownHold(String),
+    /// A leaf to be erased is held.
+    #[error("a leaf to be erased is held. index={0}")]
+    Held(u64),
     /// Leaves to be punctured lie outside the key tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -118,11 +130,16 @@ impl VaultError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } | Self::ReadBack(_) | Self::AnchorChanged(_) => ErrorKind::Unavailable,
-            Self::Paths(_) | Self::Kek(_) | Self::Name(_) => ErrorKind::Invalid,
-            Self::Exists(_) | Self::Foreign(_) | Self::OriginExists(_) | Self::Moved { .. } => {
-                ErrorKind::Conflict
+            Self::Paths(_) | Self::Kek(_) | Self::Name(_) | Self::ReadOnly => ErrorKind::Invalid,
+            Self::Exists(_)
+            | Self::Foreign(_)
+            | Self::OriginExists(_)
+            | Self::Moved { .. }
+            | Self::HoldExists(_)
+            | Self::Held(_) => ErrorKind::Conflict,
+            Self::Unfinished(_) | Self::Missing(_) | Self::UnknownOrigin(_) | Self::UnknownHold(_) => {
+                ErrorKind::NotFound
             }
-            Self::Unfinished(_) | Self::Missing(_) | Self::UnknownOrigin(_) => ErrorKind::NotFound,
             Self::Locked(_) => ErrorKind::Busy,
             Self::WrongKek(_) => ErrorKind::Denied,
             Self::NoAnchor(_)

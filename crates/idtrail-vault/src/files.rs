@@ -86,14 +86,25 @@ pub(crate) struct Cell {
 impl Cell {
     /// Reads a cell as it is on the medium.
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Self, VaultError> {
+        Self::read_as(disk, path, Open::Write)
+    }
+
+    /// Reads a cell as it is in the cache, without touching it: to look beside the process that owns it.
+    pub(crate) fn peek(disk: &dyn Disk, path: &Path) -> Result<Self, VaultError> {
+        Self::read_as(disk, path, Open::Read)
+    }
+
+    fn read_as(disk: &dyn Disk, path: &Path, how: Open) -> Result<Self, VaultError> {
         let absent = Self { path: path.to_owned(), places: None };
-        let file = match disk.open(path, Open::Write) {
+        let file = match disk.open(path, how) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absent),
             Err(source) => return Err(VaultError::Io { action: "opened", path: path.to_owned(), source }),
         };
-        during("synced", path, file.sync_data())?;
-        during("dropped from the cache", path, file.drop_cache())?;
+        if how == Open::Write {
+            during("synced", path, file.sync_data())?;
+            during("dropped from the cache", path, file.drop_cache())?;
+        }
         let length = during("measured", path, file.len())?;
         if length > CELL_BYTES as u64 {
             // Not a cell, but some file that the configuration names by mistake: never write to it.

@@ -62,8 +62,12 @@ struct Shared {
     origin: String,
     trees: RwLock<Trees>,
     classes: RwLock<BTreeMap<u32, Secret32>>,
+    held: RwLock<HeldKeys>,
     paths: Mutex<Vec<Weak<Mutex<PathCache>>>>,
 }
+
+/// Keys of held leaves whose class and month have expired.
+pub(crate) type HeldKeys = BTreeMap<(u64, Section), Secret32>;
 
 struct Trees {
     epoch: Epoch,
@@ -72,11 +76,18 @@ struct Trees {
 }
 
 impl Keyring {
-    pub(crate) fn new(origin: &str, epoch: Epoch, index: Arc<KeyTree>, period: Arc<KeyTree>) -> Self {
+    pub(crate) fn new(
+        origin: &str,
+        epoch: Epoch,
+        index: Arc<KeyTree>,
+        period: Arc<KeyTree>,
+        held: HeldKeys,
+    ) -> Self {
         Self(Arc::new(Shared {
             origin: origin.to_owned(),
             trees: RwLock::new(Trees { epoch, index, period }),
             classes: RwLock::default(),
+            held: RwLock::new(held),
             paths: Mutex::default(),
         }))
     }
@@ -155,12 +166,33 @@ impl Keyring {
         })
     }
 
+    /// Returns the kept key of a held leaf's section: the leaf's key itself, not one of the secrets that it came from.
+    /// Only leaves whose class and month have expired have one.
+    pub fn held_key(&self, index: u64, section: Section) -> Option<Secret32> {
+        self.0.held.read().unwrap_or_else(PoisonError::into_inner).get(&(index, section)).cloned()
+    }
+
+    /// Tells whether the secrets of a leaf's event section are there, without deriving any.
+    pub fn is_readable(&self, index: u64, class: u8, month: u16) -> bool {
+        let period = u64::from(class) << 16 | u64::from(month);
+        let whole = self.read(|trees| {
+            !trees.index.is_punctured(Section::Event.leaf(index)) && !trees.period.is_punctured(period)
+        });
+        whole || self.held_key(index, Section::Event).is_some()
+    }
+
+    /// Tells whether a class and month have expired.
+    pub fn is_expired(&self, class: u8, month: u16) -> bool {
+        self.read(|trees| trees.period.is_punctured(u64::from(class) << 16 | u64::from(month)))
+    }
+
     /// Puts other trees in place of the present ones and wipes whatever was derived from those.
-    pub(crate) fn replace(&self, epoch: Epoch, index: Arc<KeyTree>, period: Arc<KeyTree>) {
+    pub(crate) fn replace(&self, epoch: Epoch, index: Arc<KeyTree>, period: Arc<KeyTree>, held: HeldKeys) {
         {
             let mut trees = self.0.trees.write().unwrap_or_else(PoisonError::into_inner);
             *trees = Trees { epoch, index, period };
             self.0.classes.write().unwrap_or_else(PoisonError::into_inner).clear();
+            *self.0.held.write().unwrap_or_else(PoisonError::into_inner) = held;
         }
         let mut paths = lock(&self.0.paths);
         paths.retain(|path| {
@@ -245,13 +277,13 @@ mod tests {
         let (index, period) = (tree(TreeKind::Index), tree(TreeKind::Period));
         let old = [Arc::downgrade(&index), Arc::downgrade(&period)];
         let punctured = Arc::new(index.punctured(std::slice::from_ref(&(8..10))).unwrap());
-        let keyring = Keyring::new("origin", Epoch::FIRST, index, period);
+        let keyring = Keyring::new("origin", Epoch::FIRST, index, period, HeldKeys::new());
         let mut cursors = [keyring.cursor(), keyring.clone().cursor(), keyring.cursor()];
         let kept = cursors.each_mut().map(|cursor| cursor.secrets(5).unwrap());
         keyring.class_secret(1, 2).unwrap();
         assert!(!lock(&cursors[0].path).is_wiped());
 
-        keyring.replace(Epoch::new(2), punctured, tree(TreeKind::Period));
+        keyring.replace(Epoch::new(2), punctured, tree(TreeKind::Period), HeldKeys::new());
         assert!(cursors.iter().all(|cursor| lock(&cursor.path).is_wiped()));
         assert!(keyring.0.classes.read().unwrap().is_empty());
         assert!(old.iter().all(|tree| tree.strong_count() == 0));
@@ -263,7 +295,13 @@ mod tests {
 
     #[test]
     fn what_the_keyring_remembers_is_bounded() {
-        let keyring = Keyring::new("origin", Epoch::FIRST, tree(TreeKind::Index), tree(TreeKind::Period));
+        let keyring = Keyring::new(
+            "origin",
+            Epoch::FIRST,
+            tree(TreeKind::Index),
+            tree(TreeKind::Period),
+            HeldKeys::new(),
+        );
         for month in 0..=u16::MAX {
             keyring.class_secret(1, month).unwrap();
         }

@@ -130,6 +130,34 @@ impl Store {
         Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents })
     }
 
+    /// Reads the newest epoch and changes nothing. Another process may be writing, so a body that has just gone is looked
+    /// for again.
+    pub(crate) fn peek(&self, epoch_min: Option<Epoch>) -> Result<Loaded, VaultError> {
+        const ATTEMPTS: usize = 5;
+        let mut missing = Epoch::FIRST;
+        for _ in 0..ATTEMPTS {
+            let cells: Vec<Cell> = self
+                .paths
+                .anchors
+                .iter()
+                .map(|path| Cell::peek(&*self.disk, path))
+                .collect::<Result<_, _>>()?;
+            let anchored = self.anchored(&cells)?.ok_or_else(|| self.no_anchor())?;
+            match epoch_min {
+                Some(needed) if needed > anchored.epoch => {
+                    return Err(VaultError::RolledBack { epoch: anchored.epoch, needed });
+                }
+                _ => {}
+            }
+            if let Some((_, contents)) = self.find_body(&anchored)? {
+                let contents = Contents::decode(&contents)?;
+                return Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents });
+            }
+            missing = anchored.epoch;
+        }
+        Err(VaultError::BodyMissing(missing))
+    }
+
     /// Writes the epoch after `epoch`. On success the keys of the old one are gone; after an error the outcome is
     /// unknown until [`Store::load`] tells it.
     pub(crate) fn write_next(

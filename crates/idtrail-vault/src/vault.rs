@@ -16,10 +16,14 @@ use std::sync::Arc;
 use idtrail_port::{Disk, DiskLock, Entropy, random};
 
 use crate::contents::{Contents, OriginSecrets};
-use crate::keyring::{INDEX_END, Section};
+use crate::hold::{Hold, change_holds};
+use crate::keyring::{HeldKeys, INDEX_END, Section};
 use crate::seal::VaultId;
 use crate::store::{Loaded, Store};
-use crate::{Epoch, Kek, KeyTree, Keyring, Secret32, TreeError, TreeKind, VaultError, VaultPaths};
+use crate::{
+    Epoch, ErasedEvent, HoldInfo, Kek, KeptKey, KeyTree, Keyring, NewHold, Secret32, Suppression, TreeError,
+    TreeKind, VaultError, VaultPaths,
+};
 
 const NAME_BYTES_MAX: usize = 128;
 
@@ -64,6 +68,23 @@ pub enum Puncture<'a> {
     },
 }
 
+/// One write of the vault: all of it happens, or nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Keys to be destroyed.
+    pub punctures: &'a [Puncture<'a>],
+    /// What is to be remembered of the erased events.
+    pub erased: &'a [ErasedEvent],
+    /// Holds to be set.
+    pub set: &'a [NewHold<'a>],
+    /// Holds to be released, by name.
+    pub released: &'a [&'a str],
+    /// Keys of held leaves whose class and month are punctured by this change: those of the origin named first.
+    pub kept: Option<(&'a str, &'a [KeptKey])>,
+    /// The time, milliseconds since 1970: what has expired by then is dropped from the suppression part.
+    pub now_ms: u64,
+}
+
 /// The open vault of one tenant. Holds the lock until it is dropped.
 pub struct Vault {
     store: Store,
@@ -72,9 +93,11 @@ pub struct Vault {
     contents: Contents,
     /// One for each origin, in order.
     keyrings: Vec<Keyring>,
+    suppression: Suppression,
     /// A write failed, so that the files may hold this epoch or the next.
     in_doubt: bool,
-    _lock: Box<dyn DiskLock>,
+    /// Absent if the vault is open for reading only.
+    lock: Option<Box<dyn DiskLock>>,
 }
 
 impl Vault {
@@ -102,12 +125,14 @@ impl Vault {
             issuer_seed: secret(&*entropy),
             peppers: BTreeMap::from([(1, secret(&*entropy))]),
             origins: vec![OriginSecrets::generate(origin, &*entropy)],
+            suppression: Arc::default(),
+            holds: Vec::new(),
         };
         let store = Store { disk, entropy, paths, kek };
         store.create_dirs()?;
         let lock = store.lock()?;
         let id = store.create(&contents)?;
-        Ok(Self::new(store, lock, Loaded { id, epoch: Epoch::FIRST, contents }))
+        Ok(Self::new(store, Some(lock), Loaded { id, epoch: Epoch::FIRST, contents }))
     }
 
     /// Opens a vault at its newest epoch, finishes a write that was cut short, and repairs anchor cells, body and
@@ -130,13 +155,37 @@ impl Vault {
         store.restore_body_dir()?;
         let lock = store.lock()?;
         let loaded = store.load(epoch_min)?;
-        Ok(Self::new(store, lock, loaded))
+        Ok(Self::new(store, Some(lock), loaded))
     }
 
-    fn new(store: Store, lock: Box<dyn DiskLock>, loaded: Loaded) -> Self {
+    /// Opens a vault to look into it, also beside a process that has it open: takes no lock, repairs nothing, and
+    /// refuses every write. It does not follow what the other process writes.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], but never `Busy`.
+    pub fn open_read_only(
+        disk: Arc<dyn Disk>,
+        entropy: Arc<dyn Entropy>,
+        paths: VaultPaths,
+        kek: Kek,
+        epoch_min: Option<Epoch>,
+    ) -> Result<Self, VaultError> {
+        check_paths(&paths)?;
+        let store = Store { disk, entropy, paths, kek };
+        let loaded = store.peek(epoch_min)?;
+        Ok(Self::new(store, None, loaded))
+    }
+
+    fn new(store: Store, lock: Option<Box<dyn DiskLock>>, loaded: Loaded) -> Self {
         let Loaded { id, epoch, contents } = loaded;
-        let keyrings = contents.origins.iter().map(|origin| origin.keyring(epoch)).collect();
-        Self { store, id, epoch, contents, keyrings, in_doubt: false, _lock: lock }
+        let keyrings = contents
+            .origins
+            .iter()
+            .map(|origin| origin.keyring(epoch, contents.held(&origin.name)))
+            .collect();
+        let suppression = Suppression::default();
+        suppression.replace(Arc::clone(&contents.suppression));
+        Self { store, id, epoch, contents, keyrings, suppression, in_doubt: false, lock }
     }
 
     /// Returns the epoch of the secrets that this vault hands out.
@@ -157,6 +206,21 @@ impl Vault {
     /// Returns the keys of an origin's leaves. The handle stays valid and follows later epochs.
     pub fn keyring(&self, origin: &str) -> Option<Keyring> {
         self.keyrings.iter().find(|keyring| keyring.origin() == origin).cloned()
+    }
+
+    /// Returns the list by which repetitions of erased events are recognised. The handle follows later epochs.
+    pub fn suppression(&self) -> &Suppression {
+        &self.suppression
+    }
+
+    /// Returns the holds, oldest first.
+    pub fn holds(&self) -> impl Iterator<Item = HoldInfo> {
+        self.contents.holds.iter().map(Hold::info)
+    }
+
+    /// Tells whether a leaf is held.
+    pub fn is_held(&self, origin: &str, index: u64) -> bool {
+        self.contents.holds.iter().any(|hold| hold.origin == origin && hold.holds(index))
     }
 
     /// Returns the seed of the Ed25519 key with which an origin's checkpoints are signed.
@@ -242,20 +306,33 @@ impl Vault {
     /// has no key, both without effect; `Unavailable` with unknown outcome: [`Vault::probe`] returns at least
     /// `target` if the keys are destroyed.
     pub fn puncture(&mut self, punctures: &[Puncture<'_>], target: Epoch) -> Result<Epoch, VaultError> {
+        self.apply(&Change { punctures, ..Change::default() }, target)
+    }
+
+    /// Writes a change at the epoch that was announced; see [`Vault::puncture`].
+    ///
+    /// # Errors
+    /// As [`Vault::puncture`]; `Conflict` for a hold that is there already or a held leaf that is to be erased, and
+    /// `NotFound` for a hold that is not there, all without effect.
+    pub fn apply(&mut self, change: &Change<'_>, target: Epoch) -> Result<Epoch, VaultError> {
         self.settle()?;
         let next = self.epoch.next();
         if next != target {
             return Err(VaultError::Moved { next, target });
         }
-        let mut ranges = vec![[Vec::new(), Vec::new()]; self.contents.origins.len()];
-        for puncture in punctures {
+        let mut contents = self.contents.clone();
+        change_holds(&mut contents, change, &*self.store.entropy)?;
+        let mut ranges = vec![[Vec::new(), Vec::new()]; contents.origins.len()];
+        for puncture in change.punctures {
             let at = self.origins().position(|name| name == puncture.origin());
             let [index, period] = at
                 .and_then(|at| ranges.get_mut(at))
                 .ok_or_else(|| VaultError::UnknownOrigin(puncture.origin().to_owned()))?;
             puncture.collect(index, period)?;
+            if let Some(held) = contents.holds.iter().find_map(|hold| puncture.first_held(hold)) {
+                return Err(VaultError::Held(held));
+            }
         }
-        let mut contents = self.contents.clone();
         for (origin, [index, period]) in contents.origins.iter_mut().zip(ranges) {
             for (tree, ranges) in [(&mut origin.index, index), (&mut origin.period, period)] {
                 if !ranges.is_empty() {
@@ -263,6 +340,8 @@ impl Vault {
                 }
             }
         }
+        let new_key = || secret(&*self.store.entropy);
+        contents.suppression = Arc::new(contents.suppression.with(change.erased, change.now_ms, new_key));
         self.write(contents)
     }
 
@@ -306,6 +385,9 @@ impl Vault {
 
     /// Reads the files anew if a write failed, so that nothing is built on a guess.
     fn settle(&mut self) -> Result<(), VaultError> {
+        if self.lock.is_none() {
+            return Err(VaultError::ReadOnly);
+        }
         if self.in_doubt {
             let Loaded { id, epoch, contents } = self.store.load(Some(self.epoch))?;
             if id != self.id {
@@ -333,13 +415,15 @@ impl Vault {
         self.contents = contents;
         // Origins are only ever added, at the end.
         for (at, origin) in self.contents.origins.iter().enumerate() {
+            let held = self.contents.held(&origin.name);
             match self.keyrings.get(at) {
                 Some(keyring) => {
-                    keyring.replace(epoch, Arc::clone(&origin.index), Arc::clone(&origin.period))
+                    keyring.replace(epoch, Arc::clone(&origin.index), Arc::clone(&origin.period), held)
                 }
-                None => self.keyrings.push(origin.keyring(epoch)),
+                None => self.keyrings.push(origin.keyring(epoch, held)),
             }
         }
+        self.suppression.replace(Arc::clone(&self.contents.suppression));
     }
 }
 
@@ -364,8 +448,8 @@ impl OriginSecrets {
         }
     }
 
-    fn keyring(&self, epoch: Epoch) -> Keyring {
-        Keyring::new(&self.name, epoch, Arc::clone(&self.index), Arc::clone(&self.period))
+    fn keyring(&self, epoch: Epoch, held: HeldKeys) -> Keyring {
+        Keyring::new(&self.name, epoch, Arc::clone(&self.index), Arc::clone(&self.period), held)
     }
 }
 
@@ -375,6 +459,19 @@ impl Puncture<'_> {
             Self::Indices { origin, .. } | Self::IndexRange { origin, .. } | Self::Months { origin, .. } => {
                 origin
             }
+        }
+    }
+
+    /// Returns the first leaf that this would erase although a hold names it. Expiry is not concerned: it keeps the keys.
+    fn first_held(&self, hold: &Hold) -> Option<u64> {
+        match self {
+            Self::Indices { origin, indices, .. } if *origin == hold.origin => {
+                indices.iter().copied().find(|index| hold.holds(*index))
+            }
+            Self::IndexRange { origin, indices } if *origin == hold.origin => {
+                hold.indices.iter().copied().find(|index| indices.contains(index))
+            }
+            _ => None,
         }
     }
 
@@ -411,7 +508,7 @@ impl Puncture<'_> {
 }
 
 /// Checked before the index becomes a leaf number, whose highest bit would silently be shifted out.
-fn check_index_end(end: u64) -> Result<(), TreeError> {
+pub(crate) fn check_index_end(end: u64) -> Result<(), TreeError> {
     if end > INDEX_END {
         return Err(TreeError::OutOfRange { leaf: end, depth: TreeKind::Index.depth() - 1 });
     }

@@ -6,6 +6,7 @@
     reason = "helpers outside of test functions are test code as well"
 )]
 
+mod changes;
 mod crash;
 mod liar;
 mod life;

@@ -1,0 +1,597 @@
+//! Destroying the keys of leaves, step by step, so that a crash anywhere leads to the same end.
+//!
+//! ```text
+//! order on disk → SHRED_INTENT in the log → new epoch of the vault → rows dropped → KEY_SHREDDED in the log → order gone
+//! ```
+//!
+//! In go orders: erase these log indices, let this month of a class expire, release this hold. Several orders share one
+//! epoch. The leaves in the log name the request, a count and an epoch, never the indices, because a list would link
+//! the erased leaves for ever; the list stands in the order's file only, which is overwritten at the end. Whoever
+//! starts again ([`Shredder::settle`]) finds that file or an announced shred without an outcome, and goes on from
+//! where the steps ended. What is done is asked of the keys themselves: a leaf that can still be read is not shredded.
+//!
+//! What it must never do: append to the log other than through the sequencer, write the vault while a shred is open, or
+//! let go of an order before its outcome is in the log.
+
+mod effect;
+mod pending;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
+use idtrail_event::{ClassId, Leaf};
+use idtrail_log::LogError;
+use idtrail_log::reader::Reader;
+use idtrail_port::{Clock, Disk};
+use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_vault::{Change, Epoch, ErrorKind as VaultErrorKind, Keyring, NewHold, Vault, VaultError};
+
+use crate::command::Command;
+use crate::facts::Hasher;
+use crate::lookup::Lookup;
+use crate::months::ScanError;
+use crate::seal::OpenError;
+use crate::{IndexError, IndexSet};
+use effect::Effect;
+
+/// Leaves that one order may name.
+pub const LEAVES_MAX: usize = 1_000_000;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Destroy the keys of these log indices: erasure.
+    Erase {
+        /// The log indices, in any order.
+        indices: Vec<u64>,
+    },
+    /// Destroy the keys of retention classes in months that are over.
+    Expire {
+        /// Class and months since 1970-01, first and last.
+        periods: Vec<(u8, RangeInclusive<u16>)>,
+    },
+    /// Release a hold, and with it destroy the keys that only it has kept.
+    Release {
+        /// The hold's name.
+        hold: String,
+        /// The log indices that it names; filled in when the order is taken.
+        indices: Vec<u64>,
+    },
+}
+
+/// One order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The request that it belongs to: 1 to 64 visible ASCII characters. A request is carried out once; a repetition is
+    /// answered with the first outcome.
+    pub request_id: String,
+    /// Who asked for it; sealed in the leaf that announces it.
+    pub actor: Option<String>,
+    /// What is to be done.
+    pub task: Task,
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The request.
+    pub request_id: String,
+    /// Leaves whose keys were destroyed by it.
+    pub shredded: u64,
+    /// The vault's epoch that no longer holds the keys; `None` if nothing had to be done.
+    pub epoch: Option<u64>,
+    /// The leaf that says so.
+    pub leaf: Option<LogIndex>,
+    /// Leaves that a hold keeps, rising: they are as readable as before.
+    pub held: Vec<LogIndex>,
+    /// Leaves whose keys had been destroyed before.
+    pub gone: u64,
+    /// The request had been carried out before; what was held or gone then is not known any more.
+    pub repeated: bool,
+}
+
+/// What the caller must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Correct the order.
+    Invalid,
+    /// Name leaves or holds that exist.
+    NotFound,
+    /// Look at what is there first.
+    Conflict,
+    /// Nothing is lost: it is tried again by itself, and the same order can be repeated.
+    Unavailable,
+    /// Stored bytes are not what was written.
+    Damaged,
+}
+
+/// Why keys were not destroyed, or not yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ShredError {
+    /// The order cannot be carried out as it is.
+    #[error("the order cannot be carried out: {0}")]
+    Order(&'static str),
+    /// There is no such leaf.
+    #[error("there is no such leaf. index={0}")]
+    NoLeaf(LogIndex),
+    /// The leaf is one of the log's own, without which nobody can verify the log.
+    #[error("the leaf is one of the log's own and holds nothing of a person. index={0}")]
+    OwnLeaf(LogIndex),
+    /// The index has not read the whole log yet.
+    #[error("the index has not caught up with the log")]
+    Behind,
+    /// The vault could not be read or written.
+    #[error("the vault could not be written")]
+    Vault(#[from] VaultError),
+    /// The log could not be read or written.
+    #[error("the log could not be read or written")]
+    Log(#[from] LogError),
+    /// The log could not be searched.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The index could not be changed.
+    #[error("the index could not be changed")]
+    Index(#[from] IndexError),
+    /// A leaf could not be opened.
+    #[error("a leaf could not be opened. index={index}")]
+    Open {
+        /// Its index.
+        index: LogIndex,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// The order's file could not be written, read or removed.
+    #[error("the file of an open order cannot be {action}. path={}", path.display())]
+    File {
+        /// What was being done, as a participle.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The order's file is not what was written.
+    #[error("the file of an open order is damaged. path={}", .0.display())]
+    Damaged(PathBuf),
+}
+
+impl ShredError {
+    /// Returns what the caller must do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Order(_) | Self::OwnLeaf(_) => ErrorKind::Invalid,
+            Self::NoLeaf(_) => ErrorKind::NotFound,
+            Self::Damaged(_) | Self::Scan(ScanError::Leaf { .. }) | Self::Open { .. } => ErrorKind::Damaged,
+            Self::Behind | Self::Log(_) | Self::Scan(_) | Self::Index(_) | Self::File { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Vault(error) => match error.kind() {
+                VaultErrorKind::Invalid => ErrorKind::Invalid,
+                VaultErrorKind::NotFound => ErrorKind::NotFound,
+                VaultErrorKind::Conflict => ErrorKind::Conflict,
+                VaultErrorKind::Damaged => ErrorKind::Damaged,
+                VaultErrorKind::Denied | VaultErrorKind::Busy | VaultErrorKind::Unavailable => {
+                    ErrorKind::Unavailable
+                }
+            },
+        }
+    }
+}
+
+/// The way into the log.
+pub trait Writer {
+    /// Appends leaves through the sequencer and returns the index of the first one once they are durable and the index
+    /// knows them.
+    ///
+    /// # Errors
+    /// As the log reports them.
+    fn append(&mut self, command: Command) -> Result<LogIndex, LogError>;
+
+    /// Waits until the index has read up to `size`; false if that takes too long.
+    fn catch_up(&mut self, size: TreeSize) -> bool;
+}
+
+/// What a shredder works with.
+pub struct Works {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Time, for expiries.
+    pub clock: Arc<dyn Clock>,
+    /// The file of the open order.
+    pub pending: PathBuf,
+    /// Reads the log.
+    pub reader: Arc<Reader>,
+    /// The keys of the log's leaves.
+    pub keyring: Keyring,
+    /// Makes the keys under which an erased event is suppressed.
+    pub hasher: Arc<Hasher>,
+    /// The index.
+    pub lookup: Lookup,
+    /// The vault.
+    pub vault: Arc<Mutex<Vault>>,
+    /// For how long the repetition of an erased event is recognised, in milliseconds.
+    pub suppression_ms: u64,
+}
+
+impl std::fmt::Debug for Works {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Works").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+/// Carries orders out, one group after another.
+#[derive(Debug)]
+pub struct Shredder<W> {
+    works: Works,
+    writer: W,
+    /// What was begun and has no outcome yet.
+    open: Vec<Order>,
+}
+
+impl<W: Writer> Shredder<W> {
+    /// Takes over what a former process left. [`Shredder::settle`] is to be called before anything else writes the vault.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Damaged` if the open order's file cannot be read.
+    pub fn open(works: Works, writer: W) -> Result<Self, ShredError> {
+        let open = pending::read(&*works.disk, &works.pending)?;
+        Ok(Self { works, writer, open })
+    }
+
+    /// Tells whether an order was begun and has no outcome yet.
+    pub fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Finishes what was begun, also by a former process, and returns how many orders that were.
+    ///
+    /// # Errors
+    /// As [`Shredder::run`]; to be called again then.
+    pub fn settle(&mut self) -> Result<usize, ShredError> {
+        let open = std::mem::take(&mut self.open);
+        if !open.is_empty() {
+            let finished = self.carry_out(&open).map(|_| open.len());
+            if finished.is_err() {
+                self.open = open;
+            }
+            return finished;
+        }
+        self.settle_announced()
+    }
+
+    /// Carries a group of orders out in one epoch, and returns what came of each.
+    ///
+    /// # Errors
+    /// Each order's own. After `Unavailable` the order may be half done: [`Shredder::settle`] finishes it.
+    pub fn run(&mut self, orders: Vec<Order>) -> Vec<Result<Outcome, ShredError>> {
+        let mut answers: Vec<Option<Result<Outcome, ShredError>>> = Vec::new();
+        let mut taken: Vec<(usize, Order)> = Vec::new();
+        for (at, order) in orders.into_iter().enumerate() {
+            let again = taken.iter().any(|(_, other)| other.request_id == order.request_id);
+            answers.push(match self.settle().and_then(|_| self.take(order)) {
+                // The first one of the same request in this group is carried out; this one may be asked again.
+                Ok(_) if again => Some(Err(ShredError::Order("the request stands in the group twice"))),
+                Ok(Taken::Now(outcome)) => Some(Ok(outcome)),
+                Ok(Taken::Later(order)) => {
+                    taken.push((at, order));
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            });
+        }
+        let (places, group): (Vec<usize>, Vec<Order>) = taken.into_iter().unzip();
+        if !group.is_empty() {
+            let outcomes = self.begin(&group);
+            let mut outcomes = outcomes.into_iter();
+            for place in places {
+                if let (Some(answer), Some(outcome)) = (answers.get_mut(place), outcomes.next()) {
+                    *answer = Some(outcome);
+                }
+            }
+        }
+        let lost = || Err(ShredError::Order("it has no outcome"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+    }
+
+    /// Sets a hold on leaves. It destroys nothing, so the log does not tell of it.
+    ///
+    /// # Errors
+    /// As [`Shredder::run`]; `NotFound` for a leaf that is not there or cannot be read any more.
+    pub fn hold(&mut self, id: &str, indices: &[u64]) -> Result<(), ShredError> {
+        self.settle()?;
+        self.check_leaves(indices)?;
+        for index in indices {
+            let header = crate::months::header(&self.works.reader, *index)?;
+            if !self.works.keyring.is_readable(*index, header.class.code(), header.month()) {
+                return Err(ShredError::NoLeaf(LogIndex::new(*index)));
+            }
+        }
+        let now_ms = self.now_ms();
+        let mut vault = self.vault();
+        let target = vault.next_epoch()?;
+        let set = [NewHold { id, origin: self.works.keyring.origin(), indices }];
+        vault.apply(&Change { set: &set, now_ms, ..Change::default() }, target)?;
+        self.works.lookup.note_epoch(vault.epoch().get())?;
+        Ok(())
+    }
+
+    /// Writes the vault for another reason, never while a shred is open.
+    ///
+    /// # Errors
+    /// As [`Shredder::settle`], and those of `write`.
+    pub fn write_vault<T>(
+        &mut self,
+        write: impl FnOnce(&mut Vault) -> Result<T, VaultError>,
+    ) -> Result<T, ShredError> {
+        self.settle()?;
+        let mut vault = self.vault();
+        let written = write(&mut vault)?;
+        self.works.lookup.note_epoch(vault.epoch().get())?;
+        Ok(written)
+    }
+
+    /// Checks an order before anything is begun.
+    fn take(&mut self, mut order: Order) -> Result<Taken, ShredError> {
+        let id = &order.request_id;
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ShredError::Order("a request id has 1 to 64 visible ASCII characters"));
+        }
+        if let Some(outcome) = self.outcome_in_log(id)? {
+            return Ok(Taken::Now(outcome));
+        }
+        if !self.writer.catch_up(self.works.reader.size()) {
+            return Err(ShredError::Behind);
+        }
+        match &mut order.task {
+            Task::Erase { indices } => {
+                indices.sort_unstable();
+                indices.dedup();
+                self.check_leaves(indices)?;
+            }
+            Task::Release { hold, indices } => {
+                let origin = self.works.keyring.origin();
+                let vault = self.works.vault.lock().unwrap_or_else(PoisonError::into_inner);
+                let found = vault.holds().find(|found| found.id == *hold && found.origin == origin);
+                *indices = found.ok_or_else(|| VaultError::UnknownHold(hold.clone()))?.indices;
+            }
+            Task::Expire { periods } => {
+                let last = self.works.reader.size().get().checked_sub(1);
+                let present = match last {
+                    Some(last) => crate::months::header(&self.works.reader, last)?.month(),
+                    None => 0,
+                };
+                if periods.iter().any(|(_, months)| *months.end() >= present) {
+                    return Err(ShredError::Order("a month expires only when the log has gone beyond it"));
+                }
+                if periods.iter().any(|(class, _)| *class == ClassId::SYSTEM.code()) {
+                    return Err(ShredError::Order("the log's own leaves never expire"));
+                }
+            }
+        }
+        let (held, gone) = match &order.task {
+            Task::Release { .. } => return Ok(Taken::Later(order)),
+            Task::Expire { periods } => {
+                let expired = |(class, months): &(u8, RangeInclusive<u16>)| {
+                    months.clone().all(|month| self.works.keyring.is_expired(*class, month))
+                };
+                if !periods.iter().all(expired) {
+                    return Ok(Taken::Later(order));
+                }
+                (Vec::new(), 0)
+            }
+            Task::Erase { .. } => {
+                let effect = Effect::of(&self.works, &self.vault(), &order.task)?;
+                if !effect.is_nothing() {
+                    return Ok(Taken::Later(order));
+                }
+                (effect.held, effect.gone)
+            }
+        };
+        let request_id = order.request_id;
+        let none = Outcome { request_id, shredded: 0, epoch: None, leaf: None, held, gone, repeated: false };
+        Ok(Taken::Now(none))
+    }
+
+    fn check_leaves(&self, indices: &[u64]) -> Result<(), ShredError> {
+        if indices.is_empty() || indices.len() > LEAVES_MAX {
+            return Err(ShredError::Order("it names no leaf, or more than a million"));
+        }
+        for index in indices.iter().map(|index| LogIndex::new(*index)) {
+            if index.get() >= self.works.reader.size().get() {
+                return Err(ShredError::NoLeaf(index));
+            }
+            let bytes = self.works.reader.entry(index)?;
+            let leaf =
+                Leaf::parse(&bytes).map_err(|source| ShredError::Scan(ScanError::Leaf { index, source }))?;
+            if leaf.header().class == ClassId::SYSTEM {
+                return Err(ShredError::OwnLeaf(index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the orders durable and carries them out.
+    fn begin(&mut self, group: &[Order]) -> Vec<Result<Outcome, ShredError>> {
+        if let Err(error) = pending::write(&*self.works.disk, &self.works.pending, group) {
+            return failed(group, error);
+        }
+        match self.carry_out(group) {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) => {
+                self.open = group.to_vec();
+                failed(group, error)
+            }
+        }
+    }
+
+    /// Goes on from whatever step was the last one, to the end.
+    fn carry_out(&mut self, group: &[Order]) -> Result<Vec<Outcome>, ShredError> {
+        if !self.writer.catch_up(self.works.reader.size()) {
+            return Err(ShredError::Behind);
+        }
+        let vault = Arc::clone(&self.works.vault);
+        let mut vault = vault.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = vault.next_epoch()?;
+        let effects: Vec<Effect> = group
+            .iter()
+            .map(|order| Effect::of(&self.works, &vault, &order.task))
+            .collect::<Result<_, _>>()?;
+        let announced = self.announce(group, &effects, next)?;
+        self.destroy(&mut vault, &effects, next)?;
+        let mut dead = IndexSet::default();
+        for order in group {
+            dead.extend(&effect::unreadable(&self.works, &order.task)?);
+        }
+        self.works.lookup.forget(&dead)?;
+        self.works.lookup.note_epoch(vault.epoch().get())?;
+        let outcomes = self.conclude(group, &announced, vault.epoch())?;
+        pending::remove(&*self.works.disk, &self.works.pending)?;
+        let with = |(mut outcome, effect): (Outcome, Effect)| {
+            (outcome.held, outcome.gone) = (effect.held, effect.gone);
+            outcome
+        };
+        Ok(outcomes.into_iter().zip(effects).map(with).collect())
+    }
+
+    /// Puts into the log what is going to happen, unless it stands there already; returns the counts by request.
+    fn announce(
+        &mut self,
+        group: &[Order],
+        effects: &[Effect],
+        target: Epoch,
+    ) -> Result<BTreeMap<String, u64>, ShredError> {
+        let open = self.works.lookup.open_shreds();
+        let mut counts = BTreeMap::new();
+        let mut intents = Vec::new();
+        for (order, effect) in group.iter().zip(effects) {
+            let request_id = order.request_id.clone();
+            let count = match open.get(&request_id) {
+                Some(item) => item.count,
+                None if self.works.lookup.shredded(&request_id)?.is_some() => continue,
+                None => {
+                    let (count, target_epoch) = (effect.dead.len() as u64, target.get());
+                    let item = ShredIntentItem { request_id: request_id.clone(), count, target_epoch };
+                    intents.push((item, order.actor.clone()));
+                    count
+                }
+            };
+            counts.insert(request_id, count);
+        }
+        if !intents.is_empty() {
+            self.writer.append(Command::shred_intents(&intents))?;
+        }
+        Ok(counts)
+    }
+
+    /// Writes the vault without the keys, unless it holds none of them any more.
+    fn destroy(&self, vault: &mut Vault, effects: &[Effect], target: Epoch) -> Result<(), ShredError> {
+        if effects.iter().all(Effect::is_nothing) {
+            return Ok(());
+        }
+        let origin = self.works.keyring.origin();
+        let punctures: Vec<_> = effects.iter().flat_map(|effect| effect.punctures(origin)).collect();
+        let erased: Vec<_> = effects.iter().flat_map(|effect| effect.erased.iter().cloned()).collect();
+        let kept: Vec<_> = effects.iter().flat_map(|effect| effect.kept.iter().cloned()).collect();
+        let released: Vec<&str> = effects.iter().filter_map(|effect| effect.released.as_deref()).collect();
+        let change = Change {
+            punctures: &punctures,
+            erased: &erased,
+            set: &[],
+            released: &released,
+            kept: Some((origin, &kept)),
+            now_ms: self.now_ms(),
+        };
+        match vault.apply(&change, target) {
+            Ok(_) => Ok(()),
+            // In doubt the files are asked: the change is in the new epoch as a whole, or there is no new epoch.
+            Err(error) => match vault.probe() {
+                Ok(epoch) if epoch >= target => Ok(()),
+                Ok(_) | Err(_) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Puts into the log what has happened.
+    fn conclude(
+        &mut self,
+        group: &[Order],
+        announced: &BTreeMap<String, u64>,
+        epoch: Epoch,
+    ) -> Result<Vec<Outcome>, ShredError> {
+        let items: Vec<KeyShreddedItem> = group
+            .iter()
+            .filter_map(|order| {
+                let (request_id, count) = announced.get_key_value(&order.request_id)?;
+                Some(KeyShreddedItem { request_id: request_id.clone(), count: *count, epoch: epoch.get() })
+            })
+            .collect();
+        if !items.is_empty() {
+            self.writer.append(Command::keys_shredded(&items))?;
+        }
+        let mut outcomes = Vec::new();
+        for order in group {
+            let outcome = self.outcome_in_log(&order.request_id)?;
+            let mut outcome = outcome.ok_or(ShredError::Behind)?;
+            outcome.repeated = false;
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// Closes what was announced by a process whose order file is lost. Either the announced epoch was reached: then the
+    /// keys are gone. Or it was not: then nothing was destroyed, and the log says so with a count of 0.
+    fn settle_announced(&mut self) -> Result<usize, ShredError> {
+        let open = self.works.lookup.open_shreds();
+        if open.is_empty() {
+            return Ok(0);
+        }
+        let epoch = self.vault().probe()?;
+        let close = |item: &ShredIntentItem| KeyShreddedItem {
+            request_id: item.request_id.clone(),
+            count: if epoch.get() >= item.target_epoch { item.count } else { 0 },
+            epoch: epoch.get(),
+        };
+        let items: Vec<_> = open.values().map(close).collect();
+        self.writer.append(Command::keys_shredded(&items))?;
+        Ok(items.len())
+    }
+
+    fn outcome_in_log(&self, request_id: &str) -> Result<Option<Outcome>, ShredError> {
+        let Some(index) = self.works.lookup.shredded(request_id)? else { return Ok(None) };
+        let header = crate::months::header(&self.works.reader, index.get())?;
+        let item = header.clear.as_deref().and_then(|clear| KeyShreddedItem::decode(clear).ok());
+        Ok(item.filter(|item| item.request_id == request_id).map(|item| Outcome {
+            request_id: item.request_id,
+            shredded: item.count,
+            epoch: Some(item.epoch),
+            leaf: Some(index),
+            held: Vec::new(),
+            gone: 0,
+            repeated: true,
+        }))
+    }
+
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.works.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.works.clock.wall_ms()).unwrap_or(0)
+    }
+}
+
+enum Taken {
+    Now(Outcome),
+    Later(Order),
+}
+
+/// The first order gets the error itself; the others are told that they wait for the same thing.
+fn failed(group: &[Order], error: ShredError) -> Vec<Result<Outcome, ShredError>> {
+    let rest = group.iter().skip(1).map(|_| Err(ShredError::Behind));
+    std::iter::once(Err(error)).chain(rest).collect()
+}
