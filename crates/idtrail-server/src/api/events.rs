@@ -100,7 +100,11 @@ async fn respond(
                 .map_err(|error| unavailable(&error))?;
             Ok(json(StatusCode::OK, &receipt))
         }
-        Answer::Refused(Refusal::Conflict(_)) => Err(Problem::conflict(
+        Answer::Refused(Refusal::Erased) => Ok(super::shred::erased()),
+        Answer::Refused(Refusal::Unavailable) => {
+            Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5))
+        }
+        Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => Err(Problem::conflict(
             "this Idempotency-Key was used before with another content; use a new key for a new event",
         )),
     }

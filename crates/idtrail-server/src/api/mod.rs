@@ -22,6 +22,7 @@ pub mod dsar;
 pub mod events;
 pub mod health;
 pub mod oauth;
+pub mod shred;
 pub mod tiles;
 
 /// What all handlers share.
@@ -101,6 +102,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/problems/{code}", get(problem::page))
         .merge(oauth::routes::<AppState>())
+        .merge(shred::routes())
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(CatchPanicLayer::new())

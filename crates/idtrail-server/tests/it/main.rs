@@ -16,3 +16,4 @@ mod commands;
 mod kills;
 mod rig;
 mod routes;
+mod shredding;
