@@ -14,6 +14,7 @@ mod error;
 pub mod facts;
 pub mod lookup;
 mod months;
+pub mod retention;
 pub mod seal;
 mod set;
 pub mod shred;

@@ -48,6 +48,8 @@ pub struct Config {
     pub log: Option<Log>,
     /// Files of the journal.
     pub segments: Option<Segments>,
+    /// Expiry and erasure.
+    pub retention: Option<Retention>,
 }
 
 /// Where a secret is: exactly one of the two.
@@ -132,4 +134,16 @@ pub struct Segments {
     /// Bytes of one journal file, all of which are written when it is made: larger files are made less often, smaller
     /// ones take less room on a small disk. 1,048,576 to 4,294,967,296. Default: 67108864.
     pub segment_bytes: Option<u64>,
+}
+
+/// The section `[retention]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Destroys the keys of a class and month by itself once its time has come; without it, months expire only by
+    /// `idtrail retention apply`. How long each class is kept stands in the log. Default: true.
+    pub automatic: Option<bool>,
+    /// Days for which the repetition of an erased event is recognised and answered `erased`. Longer than clients
+    /// repeat, no longer than needed. 1 to 366. Default: 35.
+    pub suppression_days: Option<u64>,
 }

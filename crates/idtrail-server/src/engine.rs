@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! lock           keeps a second process out
+//! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
 //! log/0000/      segments and tiles of the first log; a restored backup starts 0001
 //! credentials.json
@@ -20,6 +21,7 @@ use idtrail_event::{ClassTable, PiiHandling, Rules};
 use idtrail_index::facts::Hasher;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
+use idtrail_index::shred::{ShredError, Works};
 use idtrail_index::trail::{Command, Refusal, Trail};
 use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
@@ -29,9 +31,12 @@ use idtrail_log::sequence::{ReceiptClock, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
 use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
-use idtrail_vault::{HighWater, Kek, Keyring, Secret32, Vault, VaultError, VaultPaths};
+use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
 use crate::settings::{PiiMode, Settings};
+
+pub mod retention;
+pub mod shred;
 
 /// The world outside, as the engine reaches it.
 #[derive(Clone)]
@@ -67,12 +72,16 @@ pub enum EngineError {
         "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
     )]
     Foreign,
+    /// An order to destroy keys that a former process left cannot be finished.
+    #[error("an order to destroy keys is open and cannot be finished")]
+    Shred(#[from] ShredError),
     /// The log's name cannot be the name of a key.
     #[error("the log's name cannot be the name of a key")]
     Name(#[from] idtrail_tlog::KeyError),
 }
 
-fn vault_paths(settings: &Settings) -> VaultPaths {
+/// Returns where the vault's files are.
+pub fn vault_paths(settings: &Settings) -> VaultPaths {
     VaultPaths {
         body_dir: settings.data_dir.join("vault"),
         copies: settings.vault.copies.clone(),
@@ -158,10 +167,11 @@ pub struct Engine {
     ports: Ports,
     origin: String,
     rules: Rules,
-    hasher: Hasher,
+    hasher: Arc<Hasher>,
     keyring: Keyring,
     lookup: Lookup,
-    log: Log<Trail>,
+    log: Arc<Log<Trail>>,
+    desk: shred::Desk,
     answers: Arc<Answers>,
     evidence_signer: SignerKey,
     verifier: VerifierKey,
@@ -170,7 +180,6 @@ pub struct Engine {
     /// Puts an end to the thread that keeps the high-water mark.
     marker: Mutex<Option<Marker>>,
     log_dir: PathBuf,
-    _vault: Vault,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -214,9 +223,13 @@ impl Engine {
         let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
         let log_dir = log_dir(&settings.data_dir);
         let mut state = State {
-            hasher: Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose()),
+            hasher: Arc::new(Hasher::new(
+                &settings.tenant,
+                vault.dedupe_key().expose(),
+                vault.index_key().expose(),
+            )),
             keyring,
-            trail: Trail::new(Arc::clone(&ports.entropy)),
+            suppression: vault.suppression().clone(),
             lookup: Lookup::default(),
         };
         let options = Options {
@@ -231,7 +244,14 @@ impl Engine {
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
             })?;
-        let log = state.start(&ports, settings, committer, opened, on_stop)?;
+        let needed = Epoch::new(state.lookup.epoch_in_log());
+        if vault.epoch() < needed {
+            // An older vault would bring keys back that the log says were destroyed.
+            return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
+        }
+        let issuer_seed = vault.issuer_seed();
+        let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
+        let desk = state.desk(&ports, settings, vault, &log)?;
         let marker = start_marker(high_water, origin, Arc::clone(log.reader()))?;
         let evidence_signer =
             SignerKey::from_seed(&idtrail_verify::evidence_key_name(origin), seed.expose())?;
@@ -242,14 +262,14 @@ impl Engine {
             keyring: state.keyring,
             lookup: state.lookup,
             log,
+            desk,
             answers: Arc::default(),
             evidence_signer,
             verifier,
-            issuer_seed: vault.issuer_seed(),
+            issuer_seed,
             opened,
             marker: Mutex::new(Some(marker)),
             log_dir,
-            _vault: vault,
             _lock: lock,
             ports,
         })
@@ -278,6 +298,16 @@ impl Engine {
     /// Returns the running log.
     pub fn log(&self) -> &Log<Trail> {
         &self.log
+    }
+
+    /// Returns what destroys keys.
+    pub fn desk(&self) -> &shred::Desk {
+        &self.desk
+    }
+
+    /// Returns the keys of the log's leaves.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// Returns what passes answers on.
@@ -337,6 +367,7 @@ impl Engine {
     /// Stops in an orderly way: what waits is committed and answered, the mark of an orderly stop is written.
     pub fn stop(&self) {
         let running = self.log.is_running();
+        self.desk.stop();
         self.log.stop();
         if let Some(marker) = self.marker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The thread ends when its channel closes; it writes a last mark before.
@@ -370,9 +401,9 @@ fn rules(settings: &Settings) -> Rules {
 
 /// Derived state while it is built from the log.
 struct State {
-    hasher: Hasher,
+    hasher: Arc<Hasher>,
     keyring: Keyring,
-    trail: Trail,
+    suppression: Suppression,
     lookup: Lookup,
 }
 
@@ -384,13 +415,14 @@ impl State {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match seal::open(&self.keyring, index, bytes) {
             Ok(disclosed) => {
-                let facts = self.hasher.facts(&disclosed.leaf);
-                self.trail.fold(index, &facts);
-                self.lookup.fold(index, &facts);
+                self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
                 Ok(())
             }
             // An erased or expired leaf says nothing any more; that is what erasure means.
-            Err(OpenError::Key(_)) => Ok(()),
+            Err(OpenError::Key(_)) => {
+                self.lookup.skip(index);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -403,8 +435,8 @@ impl State {
         opened: Opened,
         on_stop: impl FnOnce(LogError) + Send + 'static,
     ) -> Result<Log<Trail>, LogError> {
-        let trail = std::mem::replace(&mut self.trail, Trail::new(Arc::clone(&ports.entropy)));
-        let clock = ReceiptClock::start(Arc::clone(&ports.clock), trail.received_ms());
+        let trail = Trail::new(Arc::clone(&ports.entropy), self.lookup.clone(), self.suppression.clone());
+        let clock = ReceiptClock::start(Arc::clone(&ports.clock), self.lookup.received_ms());
         if clock.wall_step_ms() < -1000 {
             tracing::warn!(
                 "the clock is behind the newest receipt time; receipts keep that time until it is passed"
@@ -424,6 +456,34 @@ impl State {
         }
         let limits = Limits::for_segments(settings.segment_bytes, settings.limits.queue_events_max);
         Log::start(Arc::clone(&ports.disk), sequencer, committer, self.lookup.clone(), limits, on_stop)
+    }
+
+    /// Finishes what a former process left of a shred, before anybody else can write the vault.
+    fn desk(
+        &self,
+        ports: &Ports,
+        settings: &Settings,
+        vault: Vault,
+        log: &Arc<Log<Trail>>,
+    ) -> Result<shred::Desk, ShredError> {
+        let works = Works {
+            disk: Arc::clone(&ports.disk),
+            clock: Arc::clone(&ports.clock),
+            pending: settings.data_dir.join("shredding"),
+            reader: Arc::clone(log.reader()),
+            keyring: self.keyring.clone(),
+            hasher: Arc::clone(&self.hasher),
+            lookup: self.lookup.clone(),
+            vault: Arc::new(Mutex::new(vault)),
+            suppression_ms: settings.retention.suppression_ms,
+        };
+        let retention = shred::Retention {
+            automatic: settings.retention.automatic,
+            clock: Arc::clone(&ports.clock),
+            keyring: self.keyring.clone(),
+            reader: Arc::clone(log.reader()),
+        };
+        shred::Desk::open(works, shred::Door(Arc::clone(log)), retention)
     }
 }
 

@@ -21,6 +21,8 @@ use crate::config::{Config, SecretSource};
 
 /// Longest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
 /// Longest secret in bytes.
 const SECRET_BYTES_MAX: u64 = 4096;
 
@@ -52,6 +54,17 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Bytes of one journal file.
     pub segment_bytes: u64,
+    /// Expiry and erasure.
+    pub retention: RetentionSettings,
+}
+
+/// Expiry and erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// Months expire by themselves.
+    pub automatic: bool,
+    /// Milliseconds for which the repetition of an erased event is recognised.
+    pub suppression_ms: u64,
 }
 
 /// Where the vault keeps its anchors and copies.
@@ -217,6 +230,7 @@ impl Settings {
         let vault = config.vault.unwrap_or_default();
         let log = config.log.unwrap_or_default();
         let segments = config.segments.unwrap_or_default();
+        let retention = config.retention.unwrap_or_default();
         Ok(Self {
             tenant: check.tenant(config.tenant)?,
             listen: check.listen(config.listen)?,
@@ -237,6 +251,17 @@ impl Settings {
                 1_048_576,
                 4_294_967_296,
             )?,
+            retention: RetentionSettings {
+                automatic: retention.automatic.unwrap_or(true),
+                suppression_ms: DAY_MS
+                    * check.range::<u64>(
+                        "retention.suppression_days",
+                        retention.suppression_days,
+                        35,
+                        1,
+                        366,
+                    )?,
+            },
             origin,
             data_dir,
         })

@@ -480,3 +480,53 @@ fn months_expire_by_class_except_what_is_held() {
     assert!(!running.readable(5));
     assert_eq!(rebuilt(&installation, &running), running.answers());
 }
+
+#[test]
+fn a_month_is_due_once_its_class_was_kept_for_long_enough_and_only_once() {
+    use crate::retention::{Counter, PeriodState, due, newest_table};
+
+    let (installation, mut running) = Installation::filled(9);
+    let month_ms = 31 * 24 * 60 * 60 * 1000;
+    let month = |running: &Running| {
+        let last = running.reader().size().get() - 1;
+        crate::months::header(&running.reader(), last).unwrap().month()
+    };
+    let first = month(&running);
+    let table = newest_table(&running.reader()).unwrap();
+    assert_eq!(table, ClassTable::default());
+    let identity = table.get(TypeCode::IDENTITY_RESOLUTION.class()).unwrap();
+    let (class, kept) = (identity.id.code(), identity.months.unwrap());
+    let mut shredder = running.shredder(&installation).unwrap();
+    shredder.hold("case-1", &[3]).unwrap();
+    let at =
+        |running: &Running, present: u16| due(&running.reader(), &running.keyring, &table, present).unwrap();
+    assert_eq!(at(&running, first + kept + 1), [], "the log itself has not gone beyond the month");
+    while month(&running) <= first + kept {
+        installation.clock.advance_ms(month_ms);
+        let number = 1000 + running.reader().size().get();
+        running.post(&installation, &body(number), None);
+    }
+    let present = month(&running);
+    assert_eq!(at(&running, first + kept), [], "through the last month of its time");
+    assert_eq!(at(&running, present), [(class, first..=present - kept - 1)]);
+
+    let plan = |running: &Running| {
+        let (reader, mut counter) = (running.reader(), Counter::default());
+        for index in 0..reader.size().get() {
+            let header = crate::months::header(&reader, index).unwrap();
+            counter.add(index, &header, &running.keyring, installation.vault().is_held(ORIGIN, index));
+        }
+        let periods = counter.periods(&table, &running.keyring, present);
+        assert_eq!(periods.iter().map(|period| period.leaves).sum::<u64>(), reader.size().get());
+        *periods.iter().find(|period| period.class.code() == class && period.month == first).unwrap()
+    };
+    let before = plan(&running);
+    assert_eq!((before.leaves, before.unreadable, before.held), (EVENTS, 0, 1));
+    assert_eq!(before.state, PeriodState::Due);
+    let periods = at(&running, present);
+    let order = Order { request_id: "m".into(), actor: None, task: Task::Expire { periods } };
+    assert!(one(shredder.run(vec![order])).unwrap().shredded >= EVENTS - 1);
+    assert_eq!(at(&running, present), []);
+    let after = plan(&running);
+    assert_eq!((after.unreadable, after.held, after.state), (EVENTS - 1, 1, PeriodState::Expired));
+}

@@ -147,6 +147,8 @@ fn wrong(pointer: &str, message: &'static str) -> FieldError {
 enum AnswerError {
     #[error("the log could not be read")]
     Log(#[from] LogError),
+    #[error("the index could not be read")]
+    Index(#[from] idtrail_index::IndexError),
     #[error("a leaf could not be opened")]
     Open(#[from] OpenError),
     #[error("the package could not be signed")]
@@ -155,13 +157,14 @@ enum AnswerError {
 
 fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, AnswerError> {
     let id = query.request.customer_id_hash.as_str();
-    let subject = GlobalCustomerId::try_from(id)
-        .ok()
-        .filter(|subject| !engine.lookup().subject(*subject).is_empty())
-        .or_else(|| engine.lookup().customer(&engine.hasher().customer(id)));
+    let lookup = engine.lookup();
+    let subject = match GlobalCustomerId::try_from(id) {
+        Ok(subject) if !lookup.subject(subject)?.is_empty() => Some(subject),
+        Ok(_) | Err(_) => lookup.customer(&engine.hasher().customer(id))?,
+    };
     let mut events = Vec::new();
     let mut closed: u64 = 0;
-    let indices = subject.map(|subject| engine.lookup().subject(subject)).unwrap_or_default();
+    let indices = subject.map(|subject| lookup.subject(subject)).transpose()?.unwrap_or_default();
     for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
         match event(engine, head, index, query.range_ms) {
             Ok(Some(event)) => events.push(event),

@@ -54,7 +54,7 @@ pub(crate) type Taken = (StatusCode, Bytes);
     ),
     responses(
         (status = 201, description = "The event is new and on disk.", body = schema::Receipt),
-        (status = 200, description = "The same event was there already.", body = schema::Receipt),
+        (status = 200, description = "The same event was there already.", body = schema::TakenBefore),
         openapi::WriteProblems,
         openapi::ConflictProblem
     ),
@@ -144,7 +144,11 @@ async fn respond(
                 .map_err(|error| unavailable(&error))?;
             json(StatusCode::OK, &receipt)
         }
-        Answer::Refused(Refusal::Conflict(_)) => Err(Problem::conflict(
+        Answer::Refused(Refusal::Erased) => Ok((StatusCode::OK, super::shred::erased())),
+        Answer::Refused(Refusal::Unavailable) => {
+            Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5))
+        }
+        Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => Err(Problem::conflict(
             "this Idempotency-Key was used before with another content; use a new key for a new event",
         )),
     }

@@ -24,6 +24,7 @@ pub mod dsar;
 pub mod events;
 pub mod health;
 pub mod oauth;
+pub mod shred;
 pub mod tiles;
 
 /// What all handlers share.
@@ -108,6 +109,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))
+        .routes(routes!(shred::shred))
+        .routes(routes!(shred::holds, shred::set_hold))
+        .routes(routes!(shred::release_hold))
+        .routes(routes!(shred::apply_retention))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(problem::page))

@@ -24,7 +24,9 @@ pub mod demo;
 pub mod fsck;
 pub mod init;
 pub mod key;
+pub mod retention;
 pub mod serve;
+pub mod shred;
 pub mod verify;
 
 /// Configuration file that is read if none is named.
@@ -68,6 +70,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check every stored byte of a data directory.
     Fsck(FsckArgs),
+    /// Destroy the keys of leaves, for ever.
+    Shred(shred::ShredArgs),
+    /// Keep leaves from being erased and from expiring.
+    Hold(shred::HoldArgs),
+    /// Say what has expired, and destroy it.
+    Retention(retention::RetentionArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
     /// Print the OpenAPI document of the HTTP interface.
@@ -309,6 +317,9 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
         Command::Openapi => openapi(),
+        Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
+        Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
+        Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
     }
 }
 

@@ -72,6 +72,8 @@ problems! {
         TooManyRequests Internal Unavailable;
     /// The error of operations that an id or idempotency key makes unrepeatable.
     ConflictProblem: Conflict;
+    /// The error of operations that name something which may not be there.
+    NotFoundProblem: NotFound;
     /// The error of operations whose path, query or header can be wrong.
     RequestProblem: MalformedRequest;
 }

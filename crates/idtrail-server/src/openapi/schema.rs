@@ -107,6 +107,27 @@ pub struct Receipt {
     pub proof: String,
 }
 
+/// What is answered to an event that was there before.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum TakenBefore {
+    /// It still is.
+    Receipt(Receipt),
+    /// It has been erased since, and is not taken again.
+    Erased(Erased),
+}
+
+/// Says that an event was erased.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erased {
+    /// Always `erased`.
+    #[schema(pattern = "^erased$")]
+    pub status: String,
+    /// Always true.
+    pub erased: bool,
+}
+
 /// Whether an event is new.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -357,4 +378,130 @@ pub struct Readiness {
     pub reasons: Vec<String>,
     /// Count of entries of the log.
     pub tree_size: u64,
+}
+
+/// Which leaves are destroyed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShredRequest {
+    /// Name of this request; the same name again is answered with the first outcome.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub request_id: String,
+    /// Log indices of client events.
+    #[schema(min_items = 1, max_items = 1_000_000)]
+    pub indices: Vec<u64>,
+    /// `shred N leaves` with the count of different indices, typed by a person.
+    #[schema(example = "shred 2 leaves")]
+    pub confirm: String,
+}
+
+/// What became unreadable.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShredOutcome {
+    /// Name of the request; absent if there was nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub request_id: Option<String>,
+    /// How many leaves became unreadable.
+    pub shredded: u64,
+    /// Leaves that a hold kept, at most 10,000 of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub held: Option<Vec<u64>>,
+    /// How many leaves a hold kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub held_count: Option<u64>,
+    /// How many had been unreadable before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub already_gone: Option<u64>,
+    /// Epoch of the vault from which the keys are gone.
+    pub vault_epoch: Option<u64>,
+    /// Index of the leaf that says so.
+    pub leaf_index: Option<u64>,
+    /// Whether this is the outcome of an earlier request of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub repeated: Option<bool>,
+    /// Months that expired, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub periods: Option<Vec<ExpiredPeriod>>,
+}
+
+/// Months of one retention class that expired.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpiredPeriod {
+    /// The class.
+    pub class: String,
+    /// First month, such as 2026-01.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}$")]
+    pub from: String,
+    /// Last month.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}$")]
+    pub to: String,
+}
+
+/// Which leaves are held.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldRequest {
+    /// Name of the hold.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub hold_id: String,
+    /// Log indices of client events.
+    #[schema(min_items = 1, max_items = 1_000_000)]
+    pub indices: Vec<u64>,
+}
+
+/// A hold that was set.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HoldSet {
+    /// Name of the hold.
+    pub hold_id: String,
+    /// How many leaves it names.
+    pub leaves: u64,
+}
+
+/// What a person types to go on.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRequest {
+    /// Name of this request; the same name again is answered with the first outcome.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub request_id: String,
+    /// `release NAME` or `apply retention`, typed by a person.
+    #[schema(example = "release case-7")]
+    pub confirm: String,
+}
+
+/// Every hold.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holds {
+    /// The holds.
+    pub holds: Vec<Hold>,
+}
+
+/// One hold.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hold {
+    /// Its name.
+    pub hold_id: String,
+    /// The log that it is about.
+    pub origin: String,
+    /// When it was set.
+    #[schema(format = DateTime)]
+    pub set_at: String,
+    /// How many leaves it names.
+    pub leaves: u64,
+    /// Their indices, at most 10,000 of them.
+    pub indices: Vec<u64>,
+    /// How many keys it keeps beyond their time.
+    pub kept_keys: u64,
 }

@@ -31,6 +31,7 @@ fn defaults_are_the_documented_ones() {
         issuer: IssuerSettings { audience: "example.org/audit".to_owned(), token_ttl_s: 900 },
         log_format: LogFormat::Text,
         segment_bytes: 67_108_864,
+        retention: RetentionSettings { automatic: true, suppression_ms: 35 * 86_400_000 },
     };
     assert_eq!(settings, expected);
 }
@@ -63,6 +64,9 @@ fn every_key_is_taken_from_the_file() {
         format = "json"
         [segments]
         segment_bytes = 1048576
+        [retention]
+        automatic = false
+        suppression_days = 7
     "#;
     let settings = parse(text).unwrap();
     assert_eq!(settings.tenant, "acme");
@@ -81,6 +85,7 @@ fn every_key_is_taken_from_the_file() {
     assert_eq!(settings.issuer.audience, "https://audit.example.org");
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.segment_bytes, 1_048_576);
+    assert_eq!(settings.retention, RetentionSettings { automatic: false, suppression_ms: 7 * 86_400_000 });
 }
 
 /// Each text is added to [`SMALL`], which has three lines, unless it is whole.

@@ -17,3 +17,4 @@ mod commands;
 mod kills;
 mod rig;
 mod routes;
+mod shredding;

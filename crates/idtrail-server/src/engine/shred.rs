@@ -1,0 +1,278 @@
+//! The one place of a running installation that destroys keys: a thread with a bounded queue in front.
+//!
+//! Orders that wait together share one epoch of the vault. What a former process left half done is finished before the
+//! installation opens; what cannot be finished now, because an anchor cannot be reached, is tried again by itself,
+//! and nothing else writes the vault until then.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use idtrail_index::retention;
+use idtrail_index::shred::{Order, Outcome, ShredError, Shredder, Task, Works, Writer};
+use idtrail_index::trail::{Command, Trail};
+use idtrail_log::LogError;
+use idtrail_log::commit::Answer;
+use idtrail_log::shell::Log;
+use idtrail_port::Clock;
+use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_vault::{HoldInfo, Keyring, Vault, VaultError};
+use tokio::sync::oneshot;
+
+use super::retention::month_of_ms;
+
+const QUEUE_MAX: usize = 64;
+/// How long the log may take to make leaves durable and known to the index.
+const LOG_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the thread looks whether something is to be finished or has expired.
+const TICK: Duration = Duration::from_secs(5);
+/// How often it looks for months that have expired.
+const RETENTION_PERIOD_NS: u64 = 3_600_000_000_000;
+
+/// The way into the running log.
+pub(super) struct Door(pub(super) Arc<Log<Trail>>);
+
+impl Writer for Door {
+    fn append(&mut self, command: Command) -> Result<LogIndex, LogError> {
+        let (sender, receiver) = sync_channel(1);
+        // The receiver has given up if this fails; the leaves are in the log all the same and found there later.
+        self.0.submit(command, Box::new(move |outcome| drop(sender.send(outcome))))?;
+        let outcome = receiver.recv_timeout(LOG_PATIENCE).map_err(|_| LogError::Stopped)??;
+        let Answer::Appended { first, count, .. } = outcome else {
+            return Err(LogError::Bug { what: "a leaf of the log's own was not appended" });
+        };
+        if !self.catch_up(TreeSize::new(first.get() + u64::from(count))) {
+            return Err(LogError::Stopped);
+        }
+        Ok(first)
+    }
+
+    fn catch_up(&mut self, size: TreeSize) -> bool {
+        self.0.applied().wait(size, LOG_PATIENCE)
+    }
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// Too many orders wait.
+    #[error("too many orders to destroy keys are waiting")]
+    Busy,
+    /// The installation is being closed.
+    #[error("the installation is being closed")]
+    Closed,
+    /// The order itself failed.
+    #[error(transparent)]
+    Shred(#[from] ShredError),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
+type VaultJob = Box<dyn FnOnce(&mut Shredder<Door>) + Send>;
+
+enum Job {
+    Order(Order, Reply<Outcome>),
+    Other(VaultJob),
+}
+
+/// Takes orders.
+pub struct Desk {
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    vault: Arc<Mutex<Vault>>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// What the retention run needs beside the shredder.
+pub(super) struct Retention {
+    /// `None` if months expire only when somebody says so.
+    pub(super) automatic: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keyring: Keyring,
+    pub(super) reader: Arc<idtrail_log::reader::Reader>,
+}
+
+impl Desk {
+    /// Finishes what a former process left, then starts the thread.
+    pub(super) fn open(works: Works, door: Door, retention: Retention) -> Result<Self, ShredError> {
+        let vault = Arc::clone(&works.vault);
+        let mut shredder = Shredder::open(works, door)?;
+        let settled = shredder.settle()?;
+        if settled > 0 {
+            tracing::warn!(
+                orders = settled,
+                "orders to destroy keys, left by a former process, were finished"
+            );
+        }
+        let (sender, jobs) = sync_channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("shred".to_owned())
+            .spawn(move || run(shredder, &jobs, &retention))
+            .map_err(|source| LogError::Disk { operation: "start a thread", path: "shred".into(), source })?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), vault })
+    }
+
+    /// Hands an order over and returns where its outcome will come.
+    ///
+    /// # Errors
+    /// `Busy` if too many orders wait, `Closed` if the installation is being closed.
+    pub fn order(&self, order: Order) -> Result<oneshot::Receiver<Result<Outcome, DeskError>>, DeskError> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Job::Order(order, reply))?;
+        Ok(receiver)
+    }
+
+    /// Sets a hold on leaves.
+    ///
+    /// # Errors
+    /// As [`Desk::order`].
+    pub fn hold(
+        &self,
+        id: String,
+        indices: Vec<u64>,
+    ) -> Result<oneshot::Receiver<Result<(), DeskError>>, DeskError> {
+        self.with(move |shredder| shredder.hold(&id, &indices))
+    }
+
+    /// Writes the vault for another reason than a shred, at a moment when no shred is open.
+    ///
+    /// # Errors
+    /// As [`Desk::order`].
+    pub fn write_vault<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Vault) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, DeskError>>, DeskError> {
+        self.with(move |shredder| shredder.write_vault(write))
+    }
+
+    /// Returns the holds.
+    pub fn holds(&self) -> Vec<HoldInfo> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner).holds().collect()
+    }
+
+    /// Finishes what is under way and ends the thread.
+    pub(super) fn stop(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!("the thread that destroys keys had ended early");
+        }
+    }
+
+    fn with<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Shredder<Door>) -> Result<T, ShredError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, DeskError>>, DeskError> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Job::Other(Box::new(move |shredder| {
+            // Nobody waits any more if this fails; the vault has been written all the same.
+            let _ = reply.send(job(shredder).map_err(DeskError::Shred));
+        })))?;
+        Ok(receiver)
+    }
+
+    fn send(&self, job: Job) -> Result<(), DeskError> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref().ok_or(DeskError::Closed)?.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => DeskError::Busy,
+            TrySendError::Disconnected(_) => DeskError::Closed,
+        })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention) {
+    let mut looked_ns = None;
+    loop {
+        match jobs.recv_timeout(TICK) {
+            Ok(first) => {
+                let mut group = Vec::new();
+                for job in std::iter::once(first).chain(jobs.try_iter().take(QUEUE_MAX)) {
+                    match job {
+                        Job::Order(order, reply) => group.push((order, reply)),
+                        Job::Other(job) => {
+                            carry_out(&mut shredder, std::mem::take(&mut group));
+                            job(&mut shredder);
+                        }
+                    }
+                }
+                carry_out(&mut shredder, group);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if shredder.is_open() {
+                    match shredder.settle() {
+                        Ok(orders) => tracing::info!(orders, "orders to destroy keys were finished"),
+                        Err(error) => warn(&error, "an order to destroy keys is still open"),
+                    }
+                }
+                let now_ns = retention.clock.monotonic_ns();
+                if retention.automatic && looked_ns.is_none_or(|last| now_ns >= last + RETENTION_PERIOD_NS) {
+                    looked_ns = Some(now_ns);
+                    expire(&mut shredder, retention);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+}
+
+fn carry_out(shredder: &mut Shredder<Door>, group: Vec<(Order, Reply<Outcome>)>) {
+    if group.is_empty() {
+        return;
+    }
+    let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+    for (outcome, reply) in shredder.run(orders).into_iter().zip(replies) {
+        match &outcome {
+            Ok(done) => tracing::info!(
+                request = done.request_id,
+                leaves = done.shredded,
+                held = done.held.len(),
+                epoch = done.epoch,
+                "keys destroyed"
+            ),
+            Err(error) => warn(error, "an order to destroy keys was not carried out"),
+        }
+        // The outcome is in the log and can be asked for again with the same request id.
+        let _ = reply.send(outcome.map_err(DeskError::Shred));
+    }
+}
+
+/// Lets the months expire whose time has come.
+fn expire(shredder: &mut Shredder<Door>, retention: &Retention) {
+    let now_ms = u64::try_from(retention.clock.wall_ms()).unwrap_or(0);
+    let due = retention::newest_table(&retention.reader)
+        .and_then(|table| retention::due(&retention.reader, &retention.keyring, &table, month_of_ms(now_ms)));
+    match due {
+        Ok(periods) if periods.is_empty() => {}
+        Ok(periods) => {
+            let request_id = format!("retention-{now_ms}");
+            let order = Order { request_id, actor: None, task: Task::Expire { periods } };
+            for outcome in shredder.run(vec![order]) {
+                match outcome {
+                    Ok(done) => tracing::info!(
+                        request = done.request_id,
+                        leaves = done.shredded,
+                        held = done.held.len(),
+                        "months expired"
+                    ),
+                    Err(error) => warn(&error, "months that are due have not expired"),
+                }
+            }
+        }
+        Err(error) => warn(&ShredError::from(error), "what is due cannot be told"),
+    }
+}
+
+fn warn(error: &ShredError, what: &'static str) {
+    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+}
