@@ -129,19 +129,14 @@ fn write_hex(out: &mut Writer, digits: &[u8], prefix: &str) -> bool {
 /// What [`digit_value`] gives for anything that is no lower-case hex digit: all bits, so that it survives an or.
 const NO_DIGIT: u8 = 0xff;
 
-const DIGIT_VALUES: [u8; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 16 {
-        values[b"0123456789abcdef"[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
-
+/// Returns the value of a lower-case hex digit; without branches, so that a loop over digits runs in vectors.
 #[inline]
 fn digit_value(digit: u8) -> u8 {
-    DIGIT_VALUES.get(usize::from(digit)).copied().unwrap_or(NO_DIGIT)
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => NO_DIGIT,
+    }
 }
 
 #[inline]
