@@ -68,6 +68,27 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Puts all items at the end, in order and with nothing between them, or refuses all of them at once.
+    ///
+    /// # Errors
+    /// [`Refused`] with the items.
+    pub fn try_push_all(&self, items: Vec<T>) -> Result<(), Refused<Vec<T>>> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed(items));
+        }
+        if items.len() > self.limit - state.items.len().min(self.limit) {
+            return Err(Refused::Full(items));
+        }
+        let wake = state.items.is_empty() && !items.is_empty();
+        state.items.extend(items);
+        drop(state);
+        if wake {
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
     /// Puts an item at the end, waiting for room: only for senders inside the log.
     ///
     /// # Errors

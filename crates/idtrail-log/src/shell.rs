@@ -162,6 +162,21 @@ impl<M: Machine> Log<M> {
         }
     }
 
+    /// Hands many requests to the log, all or none; each `reply` is called as with [`Log::submit`].
+    ///
+    /// # Errors
+    /// `Busy` if there is no room for all of them, `Unavailable` if the log has stopped; no `reply` is called then.
+    pub fn submit_all(&self, requests: Vec<(M::Command, Reply<M::Refusal>)>) -> Result<(), LogError> {
+        let entries = requests.len();
+        let submissions =
+            requests.into_iter().map(|(command, reply)| Submission { command, reply }).collect();
+        match self.intake.try_push_all(submissions) {
+            Ok(()) => Ok(()),
+            Err(Refused::Full(_)) => Err(LogError::Busy { entries, limit: self.intake.limit() }),
+            Err(Refused::Closed(_)) => Err(LogError::Stopped),
+        }
+    }
+
     /// Returns what reads this log.
     pub fn reader(&self) -> &Arc<Reader> {
         &self.reader

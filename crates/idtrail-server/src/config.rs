@@ -50,6 +50,10 @@ pub struct Config {
     pub segments: Option<Segments>,
     /// Expiry and erasure.
     pub retention: Option<Retention>,
+    /// Many events in one request.
+    pub batch: Option<Batch>,
+    /// Events that were refused but are kept.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// Where a secret is: exactly one of the two.
@@ -146,4 +150,25 @@ pub struct Retention {
     /// Days for which the repetition of an erased event is recognised and answered `erased`. Longer than clients
     /// repeat, no longer than needed. 1 to 366. Default: 35.
     pub suppression_days: Option<u64>,
+}
+
+/// The section `[batch]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Longest accepted batch in bytes. 1024 to 268435456. Default: 16777216.
+    pub bytes_max: Option<u64>,
+    /// Most events in one batch; never more than may wait for the log. 1 to 100000. Default: 5000.
+    pub events_max: Option<u64>,
+}
+
+/// The section `[quarantine]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// Days after which a refused event is destroyed unless somebody has corrected it. 1 to 366. Default: 30.
+    pub days: Option<u64>,
+    /// Most events that are kept; when there are as many, invalid events are answered 503 and not kept, so that none is
+    /// lost in silence. 1 to 1000000. Default: 100000.
+    pub entries_max: Option<u64>,
 }

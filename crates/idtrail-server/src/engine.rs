@@ -27,13 +27,15 @@ use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened, Options};
-use idtrail_log::sequence::{ReceiptClock, Sequencer, Submission};
+use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
 use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
-use crate::settings::{PiiMode, Settings};
+use crate::balance::Balance;
+use crate::quarantine::{Quarantine, QuarantineError};
+use crate::settings::{BatchSettings, PiiMode, Settings};
 
 pub mod retention;
 pub mod shred;
@@ -78,6 +80,9 @@ pub enum EngineError {
     /// The log's name cannot be the name of a key.
     #[error("the log's name cannot be the name of a key")]
     Name(#[from] idtrail_tlog::KeyError),
+    /// The quarantine could not be opened.
+    #[error("the quarantine could not be opened")]
+    Quarantine(#[from] QuarantineError),
 }
 
 /// Returns where the vault's files are.
@@ -162,6 +167,38 @@ impl Answers {
     }
 }
 
+/// Gathers the outcomes of one batch until the last one is there.
+struct Gathered(Mutex<Gathering>);
+
+struct Gathering {
+    outcomes: Vec<Option<Outcome>>,
+    missing: usize,
+    to: Option<tokio::sync::oneshot::Sender<Vec<Outcome>>>,
+}
+
+impl Gathered {
+    fn new(count: usize, to: tokio::sync::oneshot::Sender<Vec<Outcome>>) -> Self {
+        let outcomes = std::iter::repeat_with(|| None).take(count).collect();
+        let gathering = Gathering { outcomes, missing: count, to: Some(to) };
+        Self(Mutex::new(gathering))
+    }
+
+    fn put(&self, at: usize, outcome: Outcome) {
+        let mut gathering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = gathering.outcomes.get_mut(at) {
+            *place = Some(outcome);
+        }
+        gathering.missing -= 1;
+        if gathering.missing == 0
+            && let Some(to) = gathering.to.take()
+        {
+            let outcomes = std::mem::take(&mut gathering.outcomes).into_iter().flatten().collect();
+            // Nobody listens any more if the client went away; the events are in the log all the same.
+            let _ = to.send(outcomes);
+        }
+    }
+}
+
 /// An open installation.
 pub struct Engine {
     ports: Ports,
@@ -176,6 +213,9 @@ pub struct Engine {
     evidence_signer: SignerKey,
     verifier: VerifierKey,
     issuer_seed: Secret32,
+    quarantine: Quarantine,
+    balance: Balance,
+    batch: BatchSettings,
     opened: Opened,
     /// Puts an end to the thread that keeps the high-water mark.
     marker: Mutex<Option<Marker>>,
@@ -250,6 +290,13 @@ impl Engine {
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
         }
         let issuer_seed = vault.issuer_seed();
+        let quarantine = Quarantine::open(
+            (Arc::clone(&ports.disk), Arc::clone(&ports.entropy)),
+            &settings.data_dir,
+            vault.index_key().expose(),
+            Arc::clone(&state.hasher),
+            settings.quarantine,
+        )?;
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
         let desk = state.desk(&ports, settings, vault, &log)?;
         let marker = start_marker(high_water, origin, Arc::clone(log.reader()))?;
@@ -267,6 +314,9 @@ impl Engine {
             evidence_signer,
             verifier,
             issuer_seed,
+            quarantine,
+            balance: Balance::default(),
+            batch: settings.batch,
             opened,
             marker: Mutex::new(Some(marker)),
             log_dir,
@@ -326,6 +376,25 @@ impl Engine {
         Ok(receiver)
     }
 
+    /// Hands many events to the log, all or none, and returns where their outcomes will come, in the same order.
+    ///
+    /// # Errors
+    /// `Busy` if there is no room for all of them, `Unavailable` if the log has stopped.
+    pub fn submit_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<tokio::sync::oneshot::Receiver<Vec<Outcome>>, LogError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let gathered = Arc::new(Gathered::new(commands.len(), sender));
+        let requests = commands.into_iter().enumerate().map(|(at, command)| {
+            let gathered = Arc::clone(&gathered);
+            let reply: Reply<Refusal> = Box::new(move |outcome| gathered.put(at, outcome));
+            (command, reply)
+        });
+        self.log.submit_all(requests.collect())?;
+        Ok(receiver)
+    }
+
     /// Returns what reads the log.
     pub fn reader(&self) -> &Arc<Reader> {
         self.log.reader()
@@ -344,6 +413,21 @@ impl Engine {
     /// Returns the seed of the built-in token issuer.
     pub fn issuer_seed(&self) -> &Secret32 {
         &self.issuer_seed
+    }
+
+    /// Returns the events that were refused but are kept.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// Returns where every event went.
+    pub fn balance(&self) -> &Balance {
+        &self.balance
+    }
+
+    /// Returns how much one request may hold.
+    pub fn batch(&self) -> BatchSettings {
+        self.batch
     }
 
     /// Returns what was found when the log was opened.

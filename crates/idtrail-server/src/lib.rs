@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod balance;
 pub mod bench;
 pub mod cli;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod limits;
 mod listen;
 pub mod openapi;
 pub mod problem;
+pub mod quarantine;
 pub mod serve;
 pub mod settings;
 pub mod synthetic;

@@ -171,6 +171,7 @@ pub struct Problem {
     errors: Vec<FieldError>,
     retry_after_s: Option<u32>,
     authenticate: Option<&'static str>,
+    quarantine_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -186,6 +187,8 @@ struct Document<'a> {
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -201,6 +204,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
             authenticate: None,
+            quarantine_id: None,
         }
     }
 
@@ -321,10 +325,23 @@ impl Problem {
         self
     }
 
+    /// Adds where the refused event is kept.
+    #[must_use]
+    pub fn with_quarantine(mut self, id: String) -> Self {
+        self.quarantine_id = Some(id);
+        self
+    }
+
     /// Returns what went wrong.
     #[must_use]
     pub const fn code(&self) -> Code {
         self.code
+    }
+
+    /// Returns what happened, in constant words and numbers.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Returns the HTTP status.
@@ -351,6 +368,7 @@ impl Problem {
             request_id,
             retryable: self.code.is_retryable(),
             hint: self.hint.as_deref(),
+            quarantine_id: self.quarantine_id.as_deref(),
             errors: &self.errors,
         };
         serde_json::to_vec(&document).expect("a document of strings and numbers is always JSON")

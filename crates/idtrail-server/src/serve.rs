@@ -128,7 +128,12 @@ impl Server {
             let mut ticks = tokio::time::interval(SWEEP_PERIOD);
             loop {
                 tokio::select! {
-                    _ = ticks.tick() => sweep_state.sweep(),
+                    _ = ticks.tick() => {
+                        let state = sweep_state.clone();
+                        if tokio::task::spawn_blocking(move || state.sweep()).await.is_err() {
+                            tracing::error!("sweeping failed");
+                        }
+                    }
                     _ = over.changed() => break,
                 }
             }

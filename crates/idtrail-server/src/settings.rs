@@ -56,6 +56,28 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Expiry and erasure.
     pub retention: RetentionSettings,
+    /// Many events in one request.
+    pub batch: BatchSettings,
+    /// Events that were refused but are kept.
+    pub quarantine: QuarantineSettings,
+}
+
+/// Many events in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Longest batch in bytes.
+    pub bytes_max: usize,
+    /// Most events in one batch.
+    pub events_max: usize,
+}
+
+/// Events that were refused but are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantineSettings {
+    /// Milliseconds for which an event is kept.
+    pub keep_ms: u64,
+    /// Most events that are kept.
+    pub entries_max: usize,
 }
 
 /// Expiry and erasure.
@@ -231,6 +253,8 @@ impl Settings {
         let log = config.log.unwrap_or_default();
         let segments = config.segments.unwrap_or_default();
         let retention = config.retention.unwrap_or_default();
+        let batch = config.batch.unwrap_or_default();
+        let quarantine = config.quarantine.unwrap_or_default();
         Ok(Self {
             tenant: check.tenant(config.tenant)?,
             listen: check.listen(config.listen)?,
@@ -261,6 +285,20 @@ impl Settings {
                         1,
                         366,
                     )?,
+            },
+            batch: BatchSettings {
+                bytes_max: check.range("batch.bytes_max", batch.bytes_max, 16_777_216, 1024, 268_435_456)?,
+                events_max: check.range("batch.events_max", batch.events_max, 5000, 1, 100_000)?,
+            },
+            quarantine: QuarantineSettings {
+                keep_ms: DAY_MS * check.range::<u64>("quarantine.days", quarantine.days, 30, 1, 366)?,
+                entries_max: check.range(
+                    "quarantine.entries_max",
+                    quarantine.entries_max,
+                    100_000,
+                    1,
+                    1_000_000,
+                )?,
             },
             origin,
             data_dir,

@@ -4,6 +4,7 @@
 //! at exactly one size S of the log, after everything that it needs has caught up with S; if that takes too long the
 //! answer is 503, never a shorter list. What was not asked is named in `coverage`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -180,6 +181,14 @@ fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, Answer
         events: events.len() as u64,
         reason: (closed > 0).then(|| "the keys of further events were destroyed".to_owned()),
     };
+    let waiting = quarantined(engine, id, subject)?;
+    let quarantine = SystemCoverage {
+        system: "idtrail-quarantine".to_owned(),
+        status: SystemStatus::Answered,
+        events: waiting,
+        reason: (waiting > 0)
+            .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
+    };
     let origin = engine.origin().to_owned();
     let mut package = Package {
         format: FORMAT.to_owned(),
@@ -188,12 +197,31 @@ fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, Answer
             .map(|subject| Customer { global_customer_id: subject.to_string(), tier: "VERIFIED".to_owned() }),
         as_of: vec![AsOf { origin: origin.clone(), size: head.size.get(), root_hash: head.root.to_string() }],
         checkpoints: vec![SignedCheckpoint { origin, checkpoint: head.checkpoint.to_string() }],
-        coverage: Coverage { complete: true, systems: vec![own] },
+        coverage: Coverage { complete: true, systems: vec![own, quarantine] },
         events,
         manifest: None,
     };
     sign_manifest(&mut package, engine.evidence_signer())?;
     Ok(package)
+}
+
+/// Counts the events of a customer that are in the quarantine: by the id that was asked for, or by an id of this
+/// customer.
+fn quarantined(engine: &Engine, id: &str, subject: Option<GlobalCustomerId>) -> Result<u64, AnswerError> {
+    let asked = engine.hasher().customer(id);
+    let mut ids = BTreeMap::new();
+    for (_, entry) in engine.quarantine().list(None, usize::MAX) {
+        if let Some(customer) = entry.customer {
+            *ids.entry(customer).or_insert(0) += 1;
+        }
+    }
+    let mut count = 0;
+    for (customer, entries) in ids {
+        if customer == asked || subject.is_some() && engine.lookup().customer(&customer)? == subject {
+            count += entries;
+        }
+    }
+    Ok(count)
 }
 
 fn event(

@@ -11,15 +11,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use idtrail_event::{Dedupe, DedupeKind, LEAF_BYTES_MAX, SourceCode, ValidEvent, validate};
+use idtrail_event::{Dedupe, DedupeKind, LEAF_BYTES_MAX, ValidEvent, check};
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Commit};
 use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
 
-use super::{AppState, body};
+use super::envelope::Incoming;
+use super::{AppState, body, intake};
 use crate::auth::Auth;
+use crate::balance::Fate;
 use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::openapi::{self, schema};
@@ -79,20 +81,46 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let engine = state.engine();
+    let mut tally = engine.balance().begin();
     let auth = Arc::<Auth>::from_ref(state);
     let system = auth.calling_system(headers)?;
+    tally.of(system.name());
     system.require(&[Role::Ingest])?;
     state.budgets().take_events(system.key_id(), 1)?;
     // A person may act through the calling system; then the token has to be a good one.
     let person =
         if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(headers)?) } else { None };
-    let dedupe = idempotency_key(headers)?;
-    let value = body::json(headers, body, state.body_bytes_max()).await?;
-    let engine = state.engine();
-    let event = validate(value, engine.rules(), engine.ports().clock.wall_ms())
-        .map_err(|findings| Problem::invalid(findings.into_iter().map(FieldError::from).collect()))?;
     let actor = person.as_ref().map(crate::auth::Person::id);
-    let command = Command::prepare(engine.hasher(), &event, SourceCode::API, system.name(), actor, dedupe);
+    let idempotency = idempotency_key(headers)?;
+    let media = body::media_type(
+        headers,
+        &[body::JSON, body::CLOUD_EVENT],
+        "application/json or application/cloudevents+json",
+    )?;
+    let bytes = body::bytes(headers, body, state.body_bytes_max()).await?;
+    let sender = intake::Sender { system: system.name(), actor };
+    let parsed = intake::parse(&bytes, state.body_bytes_max())
+        .and_then(|value| Incoming::of_request(headers, media, value));
+    let mut incoming = match parsed {
+        Ok(incoming) => incoming,
+        Err(problem) => return Err(intake::note_unparsed(engine, sender, bytes, problem).await),
+    };
+    if let Some(idempotency) = idempotency {
+        incoming.dedupe = idempotency;
+    }
+    let Incoming { body, source, dedupe } = incoming;
+    let now_ms = engine.ports().clock.wall_ms();
+    let event = match check(body, engine.rules(), now_ms) {
+        Ok(event) => event,
+        Err(rejected) => {
+            let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
+            let id = intake::quarantine(engine, sender, source, dedupe, *rejected).await?;
+            tally.came_to(Fate::Quarantined);
+            return Err(Problem::invalid(errors).with_quarantine(id));
+        }
+    };
+    let command = Command::prepare(engine.hasher(), &event, source, system.name(), actor, dedupe.clone());
     // Nothing may fail once the order is fixed, so the length is checked before.
     if command.leaf_bytes_max() > LEAF_BYTES_MAX {
         return Err(Problem::too_large(Some(command.leaf_bytes_max() as u64), LEAF_BYTES_MAX as u64));
@@ -103,29 +131,46 @@ where
         .map_err(|_| Problem::unavailable("the event was not stored in time; it may be stored later", 1))?
         .map_err(|_| Problem::unavailable("the log has stopped", 5))?
         .map_err(|error| unavailable(&error))?;
+    match &answer {
+        Answer::Appended { .. } => tally.came_to(Fate::Accepted),
+        Answer::Existing(_) | Answer::Refused(Refusal::Erased) => tally.came_to(Fate::Duplicate),
+        Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
+            let rejected = intake::conflict(event.body().clone());
+            let id = intake::quarantine(engine, sender, source, dedupe, rejected).await?;
+            tally.came_to(Fate::Quarantined);
+            return Err(Problem::conflict(CONFLICT).with_quarantine(id));
+        }
+        Answer::Refused(Refusal::Unavailable) => {}
+    }
     respond(engine, &event, answer).await
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Dedupe<'static>, Problem> {
+/// Returns the id that the client itself chose, if it chose one.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Dedupe<'static>>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(Dedupe::CONTENT) };
+    let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()));
     match (text, values.next()) {
-        (Some(text), None) => Ok(Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, text).into_owned()),
+        (Some(text), None) => Ok(Some(Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, text).into_owned())),
         _ => Err(Problem::malformed_request(
             "the header Idempotency-Key must be there once, with 1 to 255 visible ASCII characters",
         )),
     }
 }
 
-fn unavailable(error: &LogError) -> Problem {
+/// What is said of an id that was used before with another content.
+pub(crate) const CONFLICT: &str =
+    "the id of this event was used before with another content; use a new id for a new event";
+
+/// Returns the problem of a log that does not take what it is given.
+pub(crate) fn unavailable(error: &LogError) -> Problem {
     match error {
         LogError::Busy { .. } => Problem::unavailable("too many events are waiting", 1),
         _ => Problem::unavailable("the log has stopped; nothing can be stored until it is restarted", 5),
     }
 }
 
-async fn respond(
+pub(crate) async fn respond(
     engine: &Arc<Engine>,
     event: &ValidEvent,
     answer: Answer<Refusal>,
@@ -138,7 +183,7 @@ async fn respond(
         }
         Answer::Existing(index) => {
             let (engine, warnings) = (Arc::clone(engine), warnings(event));
-            let receipt = tokio::task::spawn_blocking(move || duplicate(&engine, index, warnings))
+            let receipt = tokio::task::spawn_blocking(move || receipt(&engine, index, warnings))
                 .await
                 .map_err(|_| Problem::internal())?
                 .map_err(|error| unavailable(&error))?;
@@ -148,9 +193,7 @@ async fn respond(
         Answer::Refused(Refusal::Unavailable) => {
             Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5))
         }
-        Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => Err(Problem::conflict(
-            "this Idempotency-Key was used before with another content; use a new key for a new event",
-        )),
+        Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => Err(Problem::conflict(CONFLICT)),
     }
 }
 
@@ -174,7 +217,11 @@ fn created(
     })
 }
 
-fn duplicate(engine: &Engine, index: LogIndex, warnings: Vec<ReceiptWarning>) -> Result<Receipt, LogError> {
+pub(crate) fn receipt(
+    engine: &Engine,
+    index: LogIndex,
+    warnings: Vec<ReceiptWarning>,
+) -> Result<Receipt, LogError> {
     let reader = engine.reader();
     let head = reader.head();
     let hashes = reader.inclusion_proof(index, head.size)?;
@@ -192,7 +239,7 @@ fn duplicate(engine: &Engine, index: LogIndex, warnings: Vec<ReceiptWarning>) ->
     })
 }
 
-fn warnings(event: &ValidEvent) -> Vec<ReceiptWarning> {
+pub(crate) fn warnings(event: &ValidEvent) -> Vec<ReceiptWarning> {
     event
         .warnings()
         .iter()

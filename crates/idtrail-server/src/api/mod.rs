@@ -19,11 +19,16 @@ use crate::limits::Budgets;
 use crate::openapi;
 use crate::problem::{self, RequestIds};
 
+pub mod batch;
 mod body;
 pub mod dsar;
+mod envelope;
 pub mod events;
 pub mod health;
+mod intake;
 pub mod oauth;
+pub mod quarantine;
+pub mod read;
 pub mod shred;
 pub mod tiles;
 
@@ -81,9 +86,20 @@ impl AppState {
     }
 
     /// Forgets credentials that were not seen lately. To be called every minute or so.
+    /// May wait for the disk.
     pub fn sweep(&self) {
         self.0.budgets.sweep();
         self.0.tokens.sweep();
+        let engine = self.engine();
+        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
+        match engine.quarantine().expire(now_ms) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "entries of the quarantine expired"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "entries of the quarantine that are over could not be destroyed");
+            }
+        }
     }
 }
 
@@ -104,6 +120,17 @@ impl FromRef<AppState> for Arc<oauth::TokenEndpoint> {
 pub fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(events::post_event))
+        .routes(routes!(batch::post_events))
+        .routes(routes!(read::receipt))
+        .routes(routes!(read::event))
+        .routes(routes!(read::list))
+        .routes(routes!(read::stream))
+        .routes(routes!(read::interaction))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::entry))
+        .routes(routes!(quarantine::replay))
+        .routes(routes!(quarantine::discard))
+        .routes(routes!(quarantine::balance))
         .routes(routes!(dsar::audit_trail))
         .routes(routes!(oauth::token))
         .routes(routes!(tiles::checkpoint))

@@ -289,6 +289,10 @@ pub struct ProblemDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub hint: Option<String>,
+    /// Where the refused event is kept, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub quarantine_id: Option<String>,
     /// Each rule that was broken, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -504,4 +508,230 @@ pub struct Hold {
     pub indices: Vec<u64>,
     /// How many keys it keeps beyond their time.
     pub kept_keys: u64,
+}
+
+/// What became of the events of a batch.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchAnswer {
+    /// Name of the log.
+    pub origin: String,
+    /// Count of entries of the tree in the checkpoint.
+    pub tree_size: u64,
+    /// The signed checkpoint, which covers every event that was stored.
+    pub checkpoint: String,
+    /// When the newest of the new events was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    pub received_at: Option<String>,
+    /// How many of each status.
+    pub counts: BatchCounts,
+    /// One result an event, in the order of the request.
+    pub items: Vec<BatchItem>,
+}
+
+/// How many events of each status.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchCounts {
+    /// New in the log.
+    pub created: u64,
+    /// In the log already.
+    pub duplicate: u64,
+    /// In the log before, and erased since.
+    pub erased: u64,
+    /// Invalid, in the quarantine.
+    pub invalid: u64,
+    /// Known id with another content, in the quarantine.
+    pub conflict: u64,
+    /// Not readable as an event.
+    pub unreadable: u64,
+    /// Too large, or to be sent again later.
+    pub refused: u64,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchItem {
+    /// What became of it.
+    pub status: BatchStatus,
+    /// Its place in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub index: Option<u64>,
+    /// RFC 6962 hash of its leaf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^[0-9a-f]{64}$")]
+    pub leaf_hash: Option<String>,
+    /// What the sender should know although the event was accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ReceiptWarning>,
+    /// Where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub quarantine_id: Option<String>,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// New in the log.
+    Created,
+    /// In the log already.
+    Duplicate,
+    /// In the log before, and erased since.
+    Erased,
+    /// Invalid, in the quarantine.
+    Invalid,
+    /// Known id with another content, in the quarantine.
+    Conflict,
+    /// Not readable as an event.
+    Unreadable,
+    /// Longer than allowed.
+    TooLarge,
+    /// To be sent again later.
+    Unavailable,
+}
+
+/// Why an event is in the quarantine.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineReason {
+    /// Where (JSON Pointer, RFC 6901).
+    pub pointer: String,
+    /// What, as a stable code.
+    pub code: String,
+    /// What, in words.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A page of the quarantine.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantinePage {
+    /// The entries, oldest first.
+    pub entries: Vec<QuarantineSummary>,
+    /// How many there are in all.
+    pub total: u64,
+    /// Where the next page begins; null on the last one.
+    pub next: Option<String>,
+}
+
+/// An entry of the quarantine, without the event.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuarantineSummary {
+    /// Its id.
+    pub id: String,
+    /// When it was received.
+    #[schema(format = DateTime)]
+    pub received_at: String,
+    /// When it is destroyed; null if its file is damaged.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// The calling system.
+    pub system: String,
+    /// Why it was refused.
+    pub reasons: Vec<QuarantineReason>,
+    /// How many values were taken out because they may be raw personal data.
+    pub redacted: u32,
+    /// Whether it can be replayed as it is.
+    pub replayable: bool,
+}
+
+/// An entry of the quarantine.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuarantineEntry {
+    /// Its id.
+    pub id: String,
+    /// When it was received.
+    #[schema(format = DateTime)]
+    pub received_at: String,
+    /// When it is destroyed.
+    #[schema(format = DateTime)]
+    pub expires_at: String,
+    /// The calling system.
+    pub system: String,
+    /// The kind of entry point.
+    pub source: String,
+    /// Why it was refused.
+    pub reasons: Vec<QuarantineReason>,
+    /// How many values were taken out because they may be raw personal data.
+    pub redacted: u32,
+    /// What is left of the event; null if it did not parse.
+    pub body: Option<Value>,
+    /// Length of a body that did not parse.
+    pub body_bytes: Option<u64>,
+    /// Keyed digest of a body that did not parse.
+    pub body_digest: Option<String>,
+}
+
+/// Where every event went since the start of the server.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Balance {
+    /// Per calling system.
+    pub systems: Vec<SystemBalance>,
+    /// Of nobody known.
+    pub unknown: BalanceCounts,
+    /// Entries in the quarantine now.
+    pub in_quarantine: u64,
+}
+
+/// Where the events of one calling system went.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SystemBalance {
+    /// Its name.
+    pub system: String,
+    /// The counts.
+    pub counts: BalanceCounts,
+}
+
+/// received = accepted + duplicate + quarantined + refused.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BalanceCounts {
+    /// All that arrived.
+    pub received: u64,
+    /// New in the log.
+    pub accepted: u64,
+    /// In the log already.
+    pub duplicate: u64,
+    /// In the quarantine.
+    pub quarantined: u64,
+    /// Not kept.
+    pub refused: u64,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventPage {
+    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    pub events: Vec<serde_json::Map<String, Value>>,
+    /// Where the next page begins; stays good when the log grows.
+    pub next: String,
+    /// Whether there may be more already.
+    pub more: bool,
+    /// Size of the log that was read.
+    pub tree_size: u64,
+}
+
+/// The events of one interaction.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InteractionEvents {
+    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    pub events: Vec<serde_json::Map<String, Value>>,
+    /// Size of the log that was read.
+    pub tree_size: u64,
 }

@@ -1,0 +1,109 @@
+//! What all doors have in common: parsing, and keeping what is refused.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use idtrail_event::{Dedupe, Finding, JsonLimits, Rejected, SourceCode, parse_json};
+use serde_json::Value;
+
+use super::body;
+use crate::engine::Engine;
+use crate::problem::{Code, Problem};
+use crate::quarantine::{self, QuarantineError, QuarantineId, Reason};
+
+/// Who sent something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender<'a> {
+    /// The calling system's name.
+    pub(crate) system: &'a str,
+    /// The acting person's id.
+    pub(crate) actor: Option<&'a str>,
+}
+
+/// Parses one event, in its envelope or without.
+///
+/// # Errors
+/// 400.
+pub(crate) fn parse(bytes: &[u8], bytes_max: usize) -> Result<Value, Problem> {
+    parse_json(bytes, JsonLimits { bytes_max, ..JsonLimits::EVENT }).map_err(|error| body::malformed(&error))
+}
+
+/// Keeps a refused event, on disk before this returns, and returns its id.
+///
+/// # Errors
+/// 503 if it cannot be kept: the sender has to come back.
+pub(crate) async fn quarantine(
+    engine: &Arc<Engine>,
+    sender: Sender<'_>,
+    source: SourceCode,
+    dedupe: Dedupe<'static>,
+    rejected: Rejected,
+) -> Result<String, Problem> {
+    let engine = Arc::clone(engine);
+    let (system, actor) = (sender.system.to_owned(), sender.actor.map(str::to_owned));
+    let keep = move || {
+        let sender = quarantine::Sender { system: &system, actor: actor.as_deref(), source, dedupe };
+        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
+        engine.quarantine().keep(&sender, rejected, now_ms)
+    };
+    blocking(keep).await
+}
+
+/// Leaves a note of a body that cannot be read: its size, a keyed digest, and the place of the error. Returns the
+/// problem to answer.
+pub(crate) async fn note_unparsed(
+    engine: &Arc<Engine>,
+    sender: Sender<'_>,
+    bytes: Bytes,
+    problem: Problem,
+) -> Problem {
+    // 413 and the like are no bodies that could not be read.
+    if !matches!(problem.code(), Code::MalformedJson | Code::Invalid | Code::MalformedRequest) {
+        return problem;
+    }
+    let engine = Arc::clone(engine);
+    let (system, actor) = (sender.system.to_owned(), sender.actor.map(str::to_owned));
+    let reason = problem.errors().first().map(Reason::from).unwrap_or_else(|| Reason {
+        pointer: String::new(),
+        code: problem.code().as_str().to_owned(),
+        message: problem.detail().to_owned(),
+        hint: "the sender has to send it again, corrected".to_owned(),
+    });
+    let keep = move || {
+        let (source, dedupe) = (SourceCode::API, Dedupe::CONTENT);
+        let sender = quarantine::Sender { system: &system, actor: actor.as_deref(), source, dedupe };
+        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
+        engine.quarantine().keep_unparsed(&sender, &bytes, reason, now_ms)
+    };
+    match blocking(keep).await {
+        Ok(id) => problem.with_quarantine(id),
+        Err(unavailable) => unavailable,
+    }
+}
+
+/// Returns an event that is good by itself, but whose id was used for another one.
+pub(crate) fn conflict(body: Value) -> Rejected {
+    let violation = Finding {
+        pointer: String::new(),
+        code: "conflict",
+        message: "the id of this event was used before with another content",
+        hint: "replay it with a body of its own, or discard it",
+    };
+    Rejected { violations: vec![violation], body, redacted: 0 }
+}
+
+async fn blocking(
+    keep: impl FnOnce() -> Result<QuarantineId, QuarantineError> + Send + 'static,
+) -> Result<String, Problem> {
+    match tokio::task::spawn_blocking(keep).await {
+        Ok(Ok(id)) => Ok(id.to_string()),
+        Ok(Err(error)) => Err(cannot_keep(&error)),
+        Err(_) => Err(Problem::internal()),
+    }
+}
+
+/// Returns the problem of a quarantine that cannot keep something.
+pub(crate) fn cannot_keep(error: &QuarantineError) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "a refused event cannot be kept");
+    Problem::unavailable("the event is refused, and the quarantine cannot keep it at the moment", 5)
+}
