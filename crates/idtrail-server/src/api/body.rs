@@ -7,7 +7,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use idtrail_event::{JsonLimits, parse_json};
 use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::connection;
+use crate::problem::{Code, Problem};
 
 /// Reads a body of at most `bytes_max` bytes that says it is JSON.
 ///
@@ -30,6 +31,9 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             return Err(Problem::too_large(None, bytes_max as u64));
+        }
+        Err(error) if connection::is_body_timeout(&*error) => {
+            return Err(Problem::new(Code::RequestTimeout, "the body did not arrive in time"));
         }
         Err(_) => return Err(Problem::malformed_request("the body could not be read to its end")),
     };

@@ -21,6 +21,7 @@ use super::{AppState, body};
 use crate::auth::{Auth, CallingSystem};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::metrics::Outcome;
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
@@ -61,12 +62,16 @@ pub async fn post_event(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let intake = state.metrics().intake(system.name(), &*state.engine().ports().clock);
     system.require(&[Role::Ingest])?;
     state.budgets().take_events(system.key_id(), 1)?;
     // A person may act through the calling system; then the token has to be a good one.
     let auth = Arc::<Auth>::from_ref(&state);
-    let person =
-        if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(&headers)?) } else { None };
+    let person = if headers.contains_key(http::header::AUTHORIZATION) {
+        Some(auth.person(&headers).await?)
+    } else {
+        None
+    };
     let dedupe = idempotency_key(&headers)?;
     let value = body::json(&headers, body, state.body_bytes_max()).await?;
     let engine = state.engine();
@@ -84,7 +89,14 @@ pub async fn post_event(
         .map_err(|_| Problem::unavailable("the event was not stored in time; it may be stored later", 1))?
         .map_err(|_| Problem::unavailable("the log has stopped", 5))?
         .map_err(|error| unavailable(&error))?;
-    respond(engine, &event, answer).await
+    let outcome = match &answer {
+        Answer::Appended { .. } => Outcome::Accepted,
+        Answer::Existing(_) => Outcome::Duplicate,
+        Answer::Refused(_) => Outcome::Refused,
+    };
+    let response = respond(engine, &event, answer).await;
+    intake.came_to(event.event_type(), outcome);
+    response
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Dedupe<'static>, Problem> {

@@ -16,8 +16,10 @@ use utoipa_axum::routes;
 use crate::auth::Auth;
 use crate::engine::Engine;
 use crate::limits::Budgets;
+use crate::metrics::Metrics;
+use crate::monitor::Monitor;
 use crate::openapi;
-use crate::problem::{self, RequestIds};
+use crate::problem::{self, Envelope, RequestIds};
 
 mod body;
 pub mod dsar;
@@ -34,6 +36,7 @@ struct Shared {
     engine: Arc<Engine>,
     auth: Arc<Auth>,
     tokens: Arc<oauth::TokenEndpoint>,
+    monitor: Arc<Monitor>,
     budgets: Budgets,
     body_bytes_max: usize,
     request_timeout: Duration,
@@ -44,17 +47,28 @@ impl AppState {
     pub fn new(
         engine: Arc<Engine>,
         auth: Arc<Auth>,
+        monitor: Arc<Monitor>,
         budgets: Budgets,
         body_bytes_max: usize,
         request_timeout: Duration,
     ) -> Self {
         let tokens = Arc::new(oauth::TokenEndpoint::new(Arc::clone(&auth)));
-        Self(Arc::new(Shared { engine, auth, tokens, budgets, body_bytes_max, request_timeout }))
+        Self(Arc::new(Shared { engine, auth, tokens, monitor, budgets, body_bytes_max, request_timeout }))
     }
 
     /// Returns the open installation.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.0.engine
+    }
+
+    /// Returns what knows whether the server is well.
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.0.monitor
+    }
+
+    /// Returns what is counted and measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.0.monitor.metrics()
     }
 
     /// Returns the budgets of credentials.
@@ -102,7 +116,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))
         .routes(routes!(health::healthz))
+        .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
+        .routes(routes!(health::statusz))
+        .routes(routes!(health::metrics))
         .routes(routes!(problem::page))
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(openapi::page::docs))
@@ -111,7 +128,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
 
 /// Returns the whole interface.
 pub fn router(state: AppState) -> Router {
-    let ids = Arc::new(RequestIds::new(&*state.engine().ports().entropy));
+    let ids = Arc::new(Envelope {
+        ids: RequestIds::new(&*state.engine().ports().entropy),
+        metrics: Arc::clone(state.metrics()),
+    });
     let (routes, _) = documented().split_for_parts();
     routes
         .fallback(problem::unknown_path)

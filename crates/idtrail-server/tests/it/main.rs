@@ -15,5 +15,8 @@ mod bad_input;
 mod canary;
 mod commands;
 mod kills;
+mod network;
+mod oidc;
+mod operations;
 mod rig;
 mod routes;
