@@ -16,11 +16,15 @@ use http::request::Parts;
 use idtrail_port::Clock;
 
 use crate::credentials::{CredentialStore, KeyRecord, Role, RoleSet};
+use crate::metrics::Metrics;
+use crate::oidc::{self, Issuer, OidcError};
 use crate::problem::Problem;
 use crate::token::TokenIssuer;
 
 /// Name of the header with the API key.
 pub const API_KEY_HEADER: &str = "x-api-key";
+/// What every API key starts with, and no token does.
+const KEY_START: &str = "idt_";
 /// Challenge for a missing or refused API key.
 const KEY_CHALLENGE: &str = "ApiKey realm=\"idtrail\", header=\"X-API-Key\"";
 /// Challenge for a missing token (RFC 6750 §3).
@@ -32,26 +36,54 @@ const INVALID_TOKEN_CHALLENGE: &str = "Bearer realm=\"idtrail\", error=\"invalid
 pub struct Auth {
     credentials: Arc<CredentialStore>,
     issuer: Arc<TokenIssuer>,
+    foreign: Vec<Issuer>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// A system that presented a valid API key.
 #[derive(Clone, Debug)]
-pub struct CallingSystem(Arc<KeyRecord>);
+pub struct CallingSystem {
+    key: Arc<KeyRecord>,
+    metrics: Arc<Metrics>,
+}
 
 /// A person who presented a valid token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Person {
     id: Arc<str>,
     name: Arc<str>,
     roles: RoleSet,
+    metrics: Arc<Metrics>,
+}
+
+/// Who looks after the installation: a system or a person. Collectors of metrics often know one header only, so an API
+/// key counts here in `Authorization: Bearer` too.
+#[derive(Clone, Debug)]
+pub enum Observer {
+    /// A system with its key.
+    System(CallingSystem),
+    /// A person with a token.
+    Person(Person),
 }
 
 impl Auth {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(credentials: Arc<CredentialStore>, issuer: Arc<TokenIssuer>, clock: Arc<dyn Clock>) -> Self {
-        Self { credentials, issuer, clock }
+    pub fn new(
+        credentials: Arc<CredentialStore>,
+        issuer: Arc<TokenIssuer>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { credentials, issuer, foreign: Vec::new(), clock, metrics }
+    }
+
+    /// Lets tokens of further issuers count.
+    #[must_use]
+    pub fn with_issuers(mut self, foreign: Vec<Issuer>) -> Self {
+        self.foreign = foreign;
+        self
     }
 
     /// Returns the credentials.
@@ -80,49 +112,129 @@ impl Auth {
         let key = match only(headers, API_KEY_HEADER) {
             One::Value(key) => key,
             One::Missing => {
+                self.metrics.auth_failed("missing_key");
                 return Err(Problem::unauthorized("the header X-API-Key is missing", KEY_CHALLENGE));
             }
             One::Unusable => {
+                self.metrics.auth_failed("malformed");
                 return Err(Problem::unauthorized("the API key is refused", KEY_CHALLENGE));
             }
         };
-        self.credentials.check_key(key, self.clock.wall_ms()).map(CallingSystem).map_err(|refusal| {
+        self.system_of(key)
+    }
+
+    fn system_of(&self, key: &str) -> Result<CallingSystem, Problem> {
+        let checked = self.credentials.check_key(key, self.clock.wall_ms());
+        checked.map(|key| CallingSystem { key, metrics: Arc::clone(&self.metrics) }).map_err(|refusal| {
+            self.metrics.auth_failed(refusal.label());
             tracing::info!(credential = "key", reason = refusal.label(), "credential refused");
             Problem::unauthorized("the API key is refused", KEY_CHALLENGE)
         })
     }
 
     /// Returns the person whose token is in the headers. A token counts only as long as its person is live, and only
-    /// for roles that the person still has, so that a revocation need not wait for the token's end.
+    /// for roles that the person still has, so that a revocation need not wait for the token's end. Persons of foreign
+    /// issuers live there; what the issuer says in the token counts.
     ///
     /// # Errors
-    /// `unauthorized` if the token is missing, there twice, or refused.
-    pub fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
-        let refused = |reason: &'static str| {
-            tracing::info!(credential = "token", reason, "credential refused");
-            Problem::unauthorized("the access token is refused", INVALID_TOKEN_CHALLENGE)
+    /// `unauthorized` if the token is missing, there twice, or refused; `unavailable` if its issuer cannot be asked.
+    pub async fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
+        let token = self.bearer(headers)?;
+        let foreign = match self.foreign.is_empty() {
+            true => None,
+            false => {
+                let name = oidc::claimed_issuer(token);
+                self.foreign.iter().find(|issuer| Some(issuer.name()) == name.as_deref())
+            }
+        };
+        let Some(foreign) = foreign else { return self.own_person(token) };
+        let person = foreign.verify(token).await.map_err(|error| match error {
+            OidcError::Unavailable => {
+                self.metrics.auth_failed(error.label());
+                Problem::unavailable("the issuer of the access token cannot be reached to check it", 5)
+            }
+            error => self.refused(error.label()),
+        })?;
+        Ok(Person {
+            id: Arc::from(person.id),
+            name: Arc::from(person.name),
+            roles: person.roles,
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    fn refused(&self, reason: &'static str) -> Problem {
+        self.metrics.auth_failed(reason);
+        tracing::info!(credential = "token", reason, "credential refused");
+        Problem::unauthorized("the access token is refused", INVALID_TOKEN_CHALLENGE)
+    }
+
+    fn bearer<'h>(&self, headers: &'h HeaderMap) -> Result<&'h str, Problem> {
+        let missing = |detail| {
+            self.metrics.auth_failed("missing_token");
+            Problem::unauthorized(detail, BEARER_CHALLENGE)
         };
         let header = match only(headers, AUTHORIZATION.as_str()) {
             One::Value(header) => header,
-            One::Missing => {
-                return Err(Problem::unauthorized("the header Authorization is missing", BEARER_CHALLENGE));
+            One::Missing => return Err(missing("the header Authorization is missing")),
+            One::Unusable => return Err(self.refused("malformed")),
+        };
+        match header.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Ok(token.trim_start_matches(' '))
             }
-            One::Unusable => return Err(refused("malformed")),
-        };
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start_matches(' '),
-            _ => return Err(Problem::unauthorized("the access token is missing", BEARER_CHALLENGE)),
-        };
-        let claims = self.issuer.verify(token).map_err(|error| refused(error.label()))?;
+            _ => Err(missing("the access token is missing")),
+        }
+    }
+
+    fn own_person(&self, token: &str) -> Result<Person, Problem> {
+        let claims = self.issuer.verify(token).map_err(|error| self.refused(error.label()))?;
         let person = self
             .credentials
             .live_person(&claims.sub, self.clock.wall_ms())
-            .map_err(|refusal| refused(refusal.label()))?;
+            .map_err(|refusal| self.refused(refusal.label()))?;
         Ok(Person {
             id: Arc::from(person.id.as_str()),
             name: Arc::from(person.name.as_str()),
             roles: claims.roles.intersection(person.roles),
+            metrics: Arc::clone(&self.metrics),
         })
+    }
+
+    /// Returns who looks after the installation, by API key or token.
+    ///
+    /// # Errors
+    /// `unauthorized` or `unavailable`, as for the two.
+    pub async fn observer(&self, headers: &HeaderMap) -> Result<Observer, Problem> {
+        if headers.contains_key(API_KEY_HEADER) || !headers.contains_key(AUTHORIZATION) {
+            return self.calling_system(headers).map(Observer::System);
+        }
+        match self.bearer(headers) {
+            Ok(key) if key.starts_with(KEY_START) => self.system_of(key).map(Observer::System),
+            _ => self.person(headers).await.map(Observer::Person),
+        }
+    }
+}
+
+impl Observer {
+    /// Goes on only with one of the roles.
+    ///
+    /// # Errors
+    /// `forbidden` without any of them.
+    pub fn require(&self, any_of: &[Role]) -> Result<(), Problem> {
+        match self {
+            Self::System(system) => system.require(any_of),
+            Self::Person(person) => person.require(any_of),
+        }
+    }
+
+    /// Returns the id of the credential, by which budgets are kept.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::System(system) => system.key_id(),
+            Self::Person(person) => person.id(),
+        }
     }
 }
 
@@ -130,19 +242,19 @@ impl CallingSystem {
     /// Returns the system's name, as it stands in events.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.key.name
     }
 
     /// Returns the key's id, by which budgets are kept.
     #[must_use]
     pub fn key_id(&self) -> &str {
-        &self.0.id
+        &self.key.id
     }
 
     /// Returns what the key may do.
     #[must_use]
     pub fn roles(&self) -> RoleSet {
-        self.0.roles
+        self.key.roles
     }
 
     /// Goes on only with one of the roles.
@@ -150,7 +262,7 @@ impl CallingSystem {
     /// # Errors
     /// `forbidden` if the key has none of them.
     pub fn require(&self, any_of: &[Role]) -> Result<(), Problem> {
-        require(self.0.roles, any_of, "the API key does not have a role that allows this")
+        require(&self.metrics, self.key.roles, any_of, "the API key does not have a role that allows this")
     }
 }
 
@@ -178,14 +290,15 @@ impl Person {
     /// # Errors
     /// `forbidden` if the person has none of them.
     pub fn require(&self, any_of: &[Role]) -> Result<(), Problem> {
-        require(self.roles, any_of, "the person does not have a role that allows this")
+        require(&self.metrics, self.roles, any_of, "the person does not have a role that allows this")
     }
 }
 
-fn require(roles: RoleSet, any_of: &[Role], detail: &'static str) -> Result<(), Problem> {
+fn require(metrics: &Metrics, roles: RoleSet, any_of: &[Role], detail: &'static str) -> Result<(), Problem> {
     if any_of.iter().any(|role| roles.contains(*role)) {
         return Ok(());
     }
+    metrics.auth_failed("role");
     tracing::info!(reason = "role", "request refused");
     Err(Problem::forbidden(detail))
 }
@@ -210,7 +323,19 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Arc::<Auth>::from_ref(state).person(&parts.headers)
+        Arc::<Auth>::from_ref(state).person(&parts.headers).await
+    }
+}
+
+impl<S> FromRequestParts<S> for Observer
+where
+    Arc<Auth>: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Arc::<Auth>::from_ref(state).observer(&parts.headers).await
     }
 }
 

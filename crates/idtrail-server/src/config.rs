@@ -11,6 +11,7 @@
 //! kek      = { file = "kek.key" }
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -29,8 +30,8 @@ pub struct Config {
     /// Directory of everything that the server stores. A relative path starts at the configuration file's directory.
     /// No default: `idtrail init` writes it.
     pub data_dir: Option<PathBuf>,
-    /// Address and port of the HTTP interface. Only a loopback address is accepted, because this version does not
-    /// speak TLS and credentials must not cross a network in the clear. Default: `127.0.0.1:7070`.
+    /// Address and port of the HTTP interface. Any other than a loopback address needs `[tls]`, because credentials
+    /// must not cross a network in the clear. Default: `127.0.0.1:7070`.
     pub listen: Option<String>,
     /// Where the key that encrypts the vault's keys (32 bytes as hex, base64 or raw) is. Without it nothing that was
     /// sealed can be opened again, so keep it apart from the data and its backups. No default: `idtrail init` makes
@@ -44,6 +45,13 @@ pub struct Config {
     pub validation: Option<Validation>,
     /// Tokens for persons.
     pub issuer: Option<Issuer>,
+    /// OpenID Connect issuers whose tokens count for persons beside our own; `[[oidc]]`, one section each. Default:
+    /// none.
+    pub oidc: Option<Vec<Oidc>>,
+    /// Encryption of connections.
+    pub tls: Option<Tls>,
+    /// Bounds on connections.
+    pub http: Option<Http>,
     /// The process' own log.
     pub log: Option<Log>,
     /// Files of the journal.
@@ -96,6 +104,9 @@ pub struct Limits {
     pub reads_per_second: Option<u64>,
     /// Milliseconds after which a request is answered 503. 100 to 600,000. Default: 10000.
     pub request_timeout_ms: Option<u64>,
+    /// Free bytes of the data directory's disk below which the server says that it is not ready. 0 to
+    /// 1,099,511,627,776. Default: 268435456.
+    pub disk_free_bytes_min: Option<u64>,
 }
 
 /// The section `[validation]`.
@@ -121,6 +132,65 @@ pub struct Issuer {
     pub audience: Option<String>,
     /// Seconds for which a token is valid. Short, because a token cannot be called back. 60 to 3600. Default: 900.
     pub token_ttl_s: Option<u64>,
+}
+
+/// A section `[[oidc]]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// The issuer's address, exactly as it stands in the claim `iss`; `https`, or `http` on a loopback address. No
+    /// default.
+    pub issuer: Option<String>,
+    /// What the claim `aud` has to hold: the name by which the issuer knows this installation. No default: a token made
+    /// for another application must never count here.
+    pub audience: Option<String>,
+    /// Where the issuer's keys are. Default: what `<issuer>/.well-known/openid-configuration` says.
+    pub jwks_url: Option<String>,
+    /// Signature algorithms that count: of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and
+    /// `EdDSA`. Default: `["RS256", "ES256", "EdDSA"]`.
+    pub algorithms: Option<Vec<String>>,
+    /// Claim that holds the person's groups or roles, a text or a list of texts; a dot leads into objects, as in
+    /// `realm_access.roles`. Default: `roles`.
+    pub roles_claim: Option<String>,
+    /// What a value of that claim allows here, such as `{ "privacy-team" = "dpo" }`; other values allow nothing. No
+    /// default.
+    pub roles: Option<BTreeMap<String, String>>,
+    /// Seconds by which the issuer's clock may differ. 0 to 300. Default: 30.
+    pub clock_skew_s: Option<u64>,
+    /// File with the certificate authority of the issuer, in PEM, if it is not one that the system trusts. A relative
+    /// path starts at the configuration file's directory. Default: none.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The section `[tls]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain in PEM, the server's own certificate first. Read again when it changes and on SIGHUP. A
+    /// relative path starts at the configuration file's directory. Default: none.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key in PEM. Default: none.
+    pub key_file: Option<PathBuf>,
+    /// Says that a proxy in front of this server terminates TLS and that nobody else can reach the address; only then is
+    /// a clear-text address other than loopback accepted. Default: false.
+    pub upstream: Option<bool>,
+}
+
+/// The section `[http]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Longest head of a request in bytes. 8192 to 1,048,576. Default: 65536.
+    pub header_bytes_max: Option<u64>,
+    /// Milliseconds in which the head of a request has to arrive, the wait on an idle connection included. 100 to
+    /// 600,000. Default: 30000.
+    pub header_timeout_ms: Option<u64>,
+    /// Milliseconds in which the body of a request has to arrive. 100 to 3,600,000. Default: 30000.
+    pub body_timeout_ms: Option<u64>,
+    /// Connections at the same time; further ones wait to be accepted. 1 to 1,000,000. Default: 10000.
+    pub connections_max: Option<u64>,
+    /// Milliseconds that requests under way get when the server is stopped. 0 to 600,000. Default: 10000.
+    pub drain_timeout_ms: Option<u64>,
 }
 
 /// The section `[log]`.

@@ -148,6 +148,7 @@ mod tests {
             events_per_second,
             reads_per_second,
             request_timeout_ms: 1,
+            disk_free_bytes_min: 0,
         };
         (Budgets::new(&limits, &(Arc::clone(&clock) as Arc<dyn Clock>)), clock)
     }

@@ -18,10 +18,15 @@ use axum::extract::rejection::{BytesRejection, FormRejection, JsonRejection, Pat
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 use idtrail_port::Entropy;
 use serde::Serialize;
+use tracing::Instrument as _;
+
+use crate::metrics::Metrics;
 
 /// Media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -441,6 +446,15 @@ impl RequestId {
     }
 }
 
+/// What [`envelope`] needs.
+#[derive(Debug)]
+pub struct Envelope {
+    /// Gives out request ids.
+    pub ids: RequestIds,
+    /// Counts answers.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Gives out request ids: a random part for the process and a counter. An id sent by a client is not used, because
 /// it would be a value from the request in logs and documents.
 #[derive(Debug)]
@@ -467,10 +481,23 @@ impl RequestIds {
 /// Middleware (`axum::middleware::from_fn_with_state`): gives the request an id, as an extension of type
 /// [`RequestId`] and in the answer's header, and makes a problem document of every error that is not one yet.
 /// Errors of another JSON form (`/oauth/token` has to answer as RFC 6749 says) are left as they are.
-pub async fn envelope(State(ids): State<Arc<RequestIds>>, mut request: Request, next: Next) -> Response {
-    let id = ids.next();
+///
+/// A request that carries a W3C `traceparent` is logged under its trace id. Nothing else of it is used, and it never
+/// reaches the log of events.
+pub async fn envelope(State(shared): State<Arc<Envelope>>, mut request: Request, next: Next) -> Response {
+    let id = shared.ids.next();
     request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).await;
+    let trace = request.headers().get("traceparent").and_then(trace_id);
+    let mut response = match trace {
+        Some(trace_id) => {
+            let span = tracing::info_span!("request", request_id = id.as_str(), trace_id);
+            next.run(request).instrument(span).await
+        }
+        None => next.run(request).await,
+    };
+    shared.metrics.answered(response.status());
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if response.status().is_client_error() || response.status().is_server_error() {
         if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
             problem.render(&mut response, Some(id.as_str()));
@@ -487,6 +514,19 @@ pub async fn envelope(State(ids): State<Arc<RequestIds>>, mut request: Request, 
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
     response
+}
+
+/// Returns the trace id of a `traceparent` (W3C Trace Context §3.2): 32 lower-case hex digits, not all zero.
+pub(crate) fn trace_id(header: &HeaderValue) -> Option<String> {
+    let mut parts = header.to_str().ok()?.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+    let whole = hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
+    (known && whole && !zero(trace) && !zero(parent)).then(|| trace.to_owned())
 }
 
 fn is_json(response: &Response) -> bool {

@@ -19,6 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, SecretSource};
 
+mod network;
+pub(crate) use network::is_safe_address;
+pub use network::{HttpSettings, OidcSettings, TlsSettings};
+
 /// Longest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Milliseconds of a day.
@@ -38,7 +42,7 @@ pub struct Settings {
     pub origin: String,
     /// Directory of everything stored.
     pub data_dir: PathBuf,
-    /// Where the HTTP interface listens; always a loopback address.
+    /// Where the HTTP interface listens; without TLS always a loopback address.
     pub listen: SocketAddr,
     /// Where the key-encryption key is.
     pub kek: SecretRef,
@@ -50,6 +54,12 @@ pub struct Settings {
     pub validation: ValidationSettings,
     /// Tokens for persons.
     pub issuer: IssuerSettings,
+    /// Issuers whose tokens count for persons beside our own.
+    pub oidc: Vec<OidcSettings>,
+    /// Encryption of connections.
+    pub tls: TlsSettings,
+    /// Bounds on connections.
+    pub http: HttpSettings,
     /// The form of the process' own log.
     pub log_format: LogFormat,
     /// Bytes of one journal file.
@@ -111,6 +121,8 @@ pub struct LimitSettings {
     pub reads_per_second: u32,
     /// Milliseconds until a request is given up.
     pub request_timeout_ms: u64,
+    /// Free bytes of the disk below which the server is not ready.
+    pub disk_free_bytes_min: u64,
 }
 
 /// What is accepted as an event.
@@ -251,13 +263,17 @@ impl Settings {
         };
         let vault = config.vault.unwrap_or_default();
         let log = config.log.unwrap_or_default();
+        let tls = check.tls(config.tls.unwrap_or_default())?;
         let segments = config.segments.unwrap_or_default();
         let retention = config.retention.unwrap_or_default();
         let batch = config.batch.unwrap_or_default();
         let quarantine = config.quarantine.unwrap_or_default();
         Ok(Self {
             tenant: check.tenant(config.tenant)?,
-            listen: check.listen(config.listen)?,
+            listen: check.listen(config.listen, &tls)?,
+            oidc: check.oidc(config.oidc.unwrap_or_default())?,
+            tls,
+            http: check.http(&config.http.unwrap_or_default())?,
             kek: check.secret("kek", config.kek)?,
             vault: check.vault(vault, &data_dir)?,
             limits: check.limits(&config.limits.unwrap_or_default())?,
@@ -338,21 +354,6 @@ impl Check<'_> {
         Ok(origin)
     }
 
-    fn listen(&self, listen: Option<String>) -> Result<SocketAddr, SettingsError> {
-        let Some(listen) = listen else { return Ok(SocketAddr::from(([127, 0, 0, 1], 7070))) };
-        let address: SocketAddr = listen.parse().map_err(|_| {
-            self.wrong("listen", "must be an IP address and a port, such as `127.0.0.1:7070` or `[::1]:7070`")
-        })?;
-        if !address.ip().is_loopback() {
-            return Err(self.wrong(
-                "listen",
-                "must be a loopback address: TLS is not built in yet, and credentials must not cross a network in \
-                 the clear; listen on 127.0.0.1 and put a proxy that terminates TLS in front",
-            ));
-        }
-        Ok(address)
-    }
-
     fn secret(&self, key: &str, source: Option<SecretSource>) -> Result<SecretRef, SettingsError> {
         match source {
             None => Err(self.wrong(key, "is missing; write { file = \"path\" } or { env = \"NAME\" }")),
@@ -414,6 +415,13 @@ impl Check<'_> {
                 200,
                 0,
                 1_000_000,
+            )?,
+            disk_free_bytes_min: self.range(
+                "limits.disk_free_bytes_min",
+                limits.disk_free_bytes_min,
+                268_435_456,
+                0,
+                1_099_511_627_776,
             )?,
             request_timeout_ms: self.range(
                 "limits.request_timeout_ms",

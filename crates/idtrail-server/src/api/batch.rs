@@ -26,6 +26,7 @@ use crate::auth::Auth;
 use crate::balance::Fate;
 use crate::credentials::Role;
 use crate::engine::{Engine, Outcome};
+use crate::metrics::{self, TypeLabel};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 use crate::quarantine::{QuarantineError, Reason, Sender};
@@ -109,8 +110,11 @@ pub async fn post_events(
     let system = auth.calling_system(&headers)?;
     tally.of(system.name());
     system.require(&[Role::Ingest])?;
-    let person =
-        if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(&headers)?) } else { None };
+    let person = if headers.contains_key(http::header::AUTHORIZATION) {
+        Some(auth.person(&headers).await?)
+    } else {
+        None
+    };
     let actor = person.as_ref().map(|person| person.id().to_owned());
     let key = events::idempotency_key(&headers)?;
     let media = body::media_type(
@@ -162,6 +166,17 @@ pub async fn post_events(
     tally.add(Fate::Duplicate, counts.duplicate + counts.erased);
     tally.add(Fate::Quarantined, counts.invalid + counts.conflict);
     tally.add(Fate::Refused, counts.unreadable + counts.refused);
+    let metrics = state.metrics();
+    for (result, events) in [
+        (metrics::Outcome::Accepted, counts.created),
+        (metrics::Outcome::Duplicate, counts.duplicate + counts.erased),
+        (metrics::Outcome::Quarantined, counts.invalid + counts.conflict),
+        (metrics::Outcome::Refused, counts.unreadable + counts.refused),
+    ] {
+        if events > 0 {
+            metrics.ingested(system.name(), TypeLabel::UNKNOWN, result, events);
+        }
+    }
     let bytes = serde_json::to_vec(&answer).map_err(|_| Problem::internal())?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }

@@ -8,7 +8,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use idtrail_event::{JsonError, JsonLimits, parse_json};
 use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::connection;
+use crate::problem::{Code, Problem};
 
 /// Media type of one JSON value.
 pub(crate) const JSON: &str = "application/json";
@@ -72,6 +73,9 @@ where
     match (&mut limited).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(None, bytes_max as u64)),
+        Err(error) if connection::is_body_timeout(&*error) => {
+            Err(Problem::new(Code::RequestTimeout, "the body did not arrive in time"))
+        }
         Err(_) => Err(Problem::malformed_request("the body could not be read to its end")),
     }
 }

@@ -24,6 +24,7 @@ use crate::auth::Auth;
 use crate::balance::Fate;
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::metrics::{Outcome, TypeLabel};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
@@ -86,11 +87,15 @@ where
     let auth = Arc::<Auth>::from_ref(state);
     let system = auth.calling_system(headers)?;
     tally.of(system.name());
+    let counted = state.metrics().intake(system.name(), &*engine.ports().clock);
     system.require(&[Role::Ingest])?;
     state.budgets().take_events(system.key_id(), 1)?;
     // A person may act through the calling system; then the token has to be a good one.
-    let person =
-        if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(headers)?) } else { None };
+    let person = if headers.contains_key(http::header::AUTHORIZATION) {
+        Some(auth.person(headers).await?)
+    } else {
+        None
+    };
     let actor = person.as_ref().map(crate::auth::Person::id);
     let idempotency = idempotency_key(headers)?;
     let media = body::media_type(
@@ -117,6 +122,7 @@ where
             let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
             let id = intake::quarantine(engine, sender, source, dedupe, *rejected).await?;
             tally.came_to(Fate::Quarantined);
+            counted.came_to(TypeLabel::UNKNOWN, Outcome::Quarantined);
             return Err(Problem::invalid(errors).with_quarantine(id));
         }
     };
@@ -132,12 +138,19 @@ where
         .map_err(|_| Problem::unavailable("the log has stopped", 5))?
         .map_err(|error| unavailable(&error))?;
     match &answer {
-        Answer::Appended { .. } => tally.came_to(Fate::Accepted),
-        Answer::Existing(_) | Answer::Refused(Refusal::Erased) => tally.came_to(Fate::Duplicate),
+        Answer::Appended { .. } => {
+            tally.came_to(Fate::Accepted);
+            counted.came_to(event.event_type(), Outcome::Accepted);
+        }
+        Answer::Existing(_) | Answer::Refused(Refusal::Erased) => {
+            tally.came_to(Fate::Duplicate);
+            counted.came_to(event.event_type(), Outcome::Duplicate);
+        }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             let rejected = intake::conflict(event.body().clone());
             let id = intake::quarantine(engine, sender, source, dedupe, rejected).await?;
             tally.came_to(Fate::Quarantined);
+            counted.came_to(event.event_type(), Outcome::Quarantined);
             return Err(Problem::conflict(CONFLICT).with_quarantine(id));
         }
         Answer::Refused(Refusal::Unavailable) => {}

@@ -16,8 +16,10 @@ use utoipa_axum::routes;
 use crate::auth::Auth;
 use crate::engine::Engine;
 use crate::limits::Budgets;
+use crate::metrics::Metrics;
+use crate::monitor::Monitor;
 use crate::openapi;
-use crate::problem::{self, RequestIds};
+use crate::problem::{self, Envelope, RequestIds};
 
 pub mod batch;
 mod body;
@@ -40,8 +42,9 @@ struct Shared {
     engine: Arc<Engine>,
     auth: Arc<Auth>,
     tokens: Arc<oauth::TokenEndpoint>,
+    monitor: Arc<Monitor>,
     budgets: Budgets,
-    ids: Arc<RequestIds>,
+    envelope: Arc<Envelope>,
     body_bytes_max: usize,
     request_timeout: Duration,
 }
@@ -51,13 +54,19 @@ impl AppState {
     pub fn new(
         engine: Arc<Engine>,
         auth: Arc<Auth>,
+        monitor: Arc<Monitor>,
         budgets: Budgets,
         body_bytes_max: usize,
         request_timeout: Duration,
     ) -> Self {
         let tokens = Arc::new(oauth::TokenEndpoint::new(Arc::clone(&auth)));
-        let ids = Arc::new(RequestIds::new(&*engine.ports().entropy));
-        Self(Arc::new(Shared { engine, auth, tokens, budgets, ids, body_bytes_max, request_timeout }))
+        let envelope = Arc::new(Envelope {
+            ids: RequestIds::new(&*engine.ports().entropy),
+            metrics: Arc::clone(monitor.metrics()),
+        });
+        let shared =
+            Shared { engine, auth, tokens, monitor, budgets, envelope, body_bytes_max, request_timeout };
+        Self(Arc::new(shared))
     }
 
     /// Returns the open installation.
@@ -65,14 +74,24 @@ impl AppState {
         &self.0.engine
     }
 
+    /// Returns what knows whether the server is well.
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.0.monitor
+    }
+
+    /// Returns what is counted and measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.0.monitor.metrics()
+    }
+
     /// Returns the budgets of credentials.
     pub fn budgets(&self) -> &Budgets {
         &self.0.budgets
     }
 
-    /// Returns what gives every request an id.
-    pub fn request_ids(&self) -> &Arc<RequestIds> {
-        &self.0.ids
+    /// Returns what gives every request an id and counts answers.
+    pub fn envelope(&self) -> &Arc<Envelope> {
+        &self.0.envelope
     }
 
     /// Returns the longest body of an event in bytes.
@@ -141,7 +160,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(shred::release_hold))
         .routes(routes!(shred::apply_retention))
         .routes(routes!(health::healthz))
+        .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
+        .routes(routes!(health::statusz))
+        .routes(routes!(health::metrics))
         .routes(routes!(problem::page))
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(openapi::page::docs))
@@ -150,12 +172,12 @@ pub fn documented() -> OpenApiRouter<AppState> {
 
 /// Returns the whole interface.
 pub fn router(state: AppState) -> Router {
-    let ids = Arc::clone(state.request_ids());
+    let envelope = Arc::clone(state.envelope());
     let (routes, _) = documented().split_for_parts();
     routes
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(CatchPanicLayer::new())
-        .layer(from_fn_with_state(ids, problem::envelope))
+        .layer(from_fn_with_state(envelope, problem::envelope))
         .with_state(state)
 }

@@ -433,7 +433,9 @@ fn follow(
             let (events, end) = page(&engine, &wanted, next, PAGE_MAX).await.ok()?;
             next = end;
             if events.is_empty() && next >= engine.reader().size().get() {
-                if !engine.log().is_running() || until.is_some_and(|until| tokio::time::Instant::now() >= until) {
+                if !engine.log().is_running()
+                    || until.is_some_and(|until| tokio::time::Instant::now() >= until)
+                {
                     return None;
                 }
                 tokio::time::sleep(LOOK_PERIOD).await;

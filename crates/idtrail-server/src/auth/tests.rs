@@ -33,7 +33,12 @@ impl Fixture {
         let new = NewPerson { name: "Zoë".to_owned(), roles, expires_ms: None };
         let person = store.create_person(&OsEntropy, now, new).unwrap();
         let issuer = Arc::new(issuer(&[7; 32], Arc::clone(&clock)));
-        let auth = Arc::new(Auth::new(Arc::new(store), issuer, Arc::clone(&clock) as Arc<dyn Clock>));
+        let auth = Arc::new(Auth::new(
+            Arc::new(store),
+            issuer,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::default(),
+        ));
         Self { auth, clock, key, person, _dir: dir }
     }
 

@@ -29,7 +29,15 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
             cut_bytes = opened.cut_bytes,
             "ready"
         );
+        let reload = server.reload();
+        let mut hangups = signal(SignalKind::hangup())?;
+        let reloading = tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                reload.notify_one();
+            }
+        });
         server.run(told_to_stop()?).await.map_err(failure)?;
+        reloading.abort();
         tracing::info!("stopped");
         Ok(Exit::Ok)
     })
@@ -66,7 +74,11 @@ pub fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static, Failu
 /// Gives a server's error its exit code.
 pub fn failure(error: ServeError) -> Failure {
     let exit = match &error {
-        ServeError::Listen { .. } | ServeError::Issuer(_) => Exit::Config,
+        ServeError::Listen { .. }
+        | ServeError::Issuer(_)
+        | ServeError::Tls(_)
+        | ServeError::Oidc(_)
+        | ServeError::File { .. } => Exit::Config,
         ServeError::Engine(_)
         | ServeError::Credentials(_)
         | ServeError::Stopped(_)

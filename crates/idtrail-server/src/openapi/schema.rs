@@ -735,3 +735,42 @@ pub struct InteractionEvents {
     /// Size of the log that was read.
     pub tree_size: u64,
 }
+
+/// The state of an installation.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Whether events can be stored.
+    pub ready: bool,
+    /// Why not: every reason.
+    pub reasons: Vec<String>,
+    /// Name of the log.
+    pub origin: String,
+    /// Count of its entries.
+    pub tree_size: u64,
+    /// Root of its tree.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub root_hash: String,
+    /// Seconds since it last grew.
+    pub checkpoint_age_seconds: f64,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Requests that wait for the log.
+    pub queue_events: u64,
+    /// Up to where derived state has read the log.
+    pub followers_size: u64,
+    /// Bytes that may still be written to the data directory's disk; null if the disk does not say.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    pub storage_free_bytes: Option<u64>,
+    /// Milliseconds by which the system's clock was set since the start.
+    pub clock_step_ms: i64,
+    /// Whether the last stop was an orderly one.
+    pub started_clean: bool,
+    /// Bytes of an unfinished write that the start removed.
+    pub cut_bytes_at_start: u64,
+    /// Whether connections are encrypted, here or in front of the server.
+    pub tls: bool,
+}

@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use super::*;
 
 fn app() -> Router {
-    let ids = Arc::new(RequestIds::new(&OsEntropy));
+    let ids = Arc::new(Envelope { ids: RequestIds::new(&OsEntropy), metrics: Arc::default() });
     Router::new()
         .route("/problems/{code}", get(page))
         .route("/echo", post(|Json(body): Json<Vec<u8>>| async move { Json(body) }))

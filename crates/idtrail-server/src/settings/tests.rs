@@ -26,9 +26,19 @@ fn defaults_are_the_documented_ones() {
             events_per_second: 0,
             reads_per_second: 200,
             request_timeout_ms: 10_000,
+            disk_free_bytes_min: 268_435_456,
         },
         validation: ValidationSettings { strict: false, pii: PiiMode::Refuse, custom_types: vec![] },
         issuer: IssuerSettings { audience: "example.org/audit".to_owned(), token_ttl_s: 900 },
+        oidc: vec![],
+        tls: TlsSettings::Off,
+        http: HttpSettings {
+            header_bytes_max: 65_536,
+            header_timeout_ms: 30_000,
+            body_timeout_ms: 30_000,
+            connections_max: 10_000,
+            drain_timeout_ms: 10_000,
+        },
         log_format: LogFormat::Text,
         segment_bytes: 67_108_864,
         retention: RetentionSettings { automatic: true, suppression_ms: 35 * 86_400_000 },
@@ -62,6 +72,28 @@ fn every_key_is_taken_from_the_file() {
         [issuer]
         audience = "https://audit.example.org"
         token_ttl_s = 60
+        [tls]
+        cert_file = "cert.pem"
+        key_file = "/etc/keys/key.pem"
+        [http]
+        header_bytes_max = 8192
+        header_timeout_ms = 1000
+        body_timeout_ms = 2000
+        connections_max = 3
+        drain_timeout_ms = 0
+        [[oidc]]
+        issuer = "https://login.example.org/tenant"
+        audience = "idtrail"
+        algorithms = ["ES256"]
+        roles_claim = "realm_access.roles"
+        roles = { privacy-team = "dpo", auditors = "auditor" }
+        clock_skew_s = 5
+        ca_file = "ca.pem"
+        [[oidc]]
+        issuer = "http://127.0.0.1:9000"
+        audience = "idtrail"
+        jwks_url = "http://127.0.0.1:9000/keys"
+        roles = { all = "auditor" }
         [log]
         format = "json"
         [segments]
@@ -85,6 +117,14 @@ fn every_key_is_taken_from_the_file() {
     assert_eq!(settings.validation.pii, PiiMode::Mask);
     assert!(settings.validation.strict);
     assert_eq!(settings.issuer.audience, "https://audit.example.org");
+    let tls = TlsSettings::Files { cert: "/etc/idtrail/cert.pem".into(), key: "/etc/keys/key.pem".into() };
+    assert_eq!(settings.tls, tls);
+    let http = settings.http;
+    assert_eq!((http.header_bytes_max, http.connections_max, http.drain_timeout_ms), (8192, 3, 0));
+    let [first, second] = settings.oidc.as_slice() else { panic!("{:?}", settings.oidc) };
+    assert_eq!((first.roles_claim.len(), first.clock_skew_s, first.roles.len()), (2, 5, 2));
+    assert_eq!(first.ca_file, Some(PathBuf::from("/etc/idtrail/ca.pem")));
+    assert_eq!((second.algorithms.len(), second.clock_skew_s), (3, 30));
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.segment_bytes, 1_048_576);
     assert_eq!(settings.retention, RetentionSettings { automatic: false, suppression_ms: 7 * 86_400_000 });
@@ -96,6 +136,24 @@ fn errors_name_key_and_line() {
     let added: &[(&str, &str, Option<usize>)] = &[
         ("listen = \"0.0.0.0:7070\"", "listen", Some(4)),
         ("listen = \"localhost:7070\"", "listen", Some(4)),
+        ("[tls]\nupstream = false\ncert_file = \"c\"", "tls.key_file", None),
+        ("[tls]\nkey_file = \"k\"", "tls.cert_file", None),
+        ("[tls]\nupstream = true\ncert_file = \"c\"\nkey_file = \"k\"", "tls.upstream", Some(5)),
+        ("[http]\nheader_bytes_max = 1", "http.header_bytes_max", Some(5)),
+        (
+            "[[oidc]]\nissuer = \"http://example.org\"\naudience = \"a\"\nroles = { a = \"dpo\" }",
+            "oidc.issuer",
+            None,
+        ),
+        ("[[oidc]]\nissuer = \"https://e.org\"\nroles = { a = \"dpo\" }", "oidc.audience", None),
+        (
+            "[[oidc]]\nissuer = \"https://e.org\"\naudience = \"a\"\nroles = { a = \"root\" }",
+            "oidc.roles",
+            None,
+        ),
+        ("[[oidc]]\nissuer = \"https://e.org\"\naudience = \"a\"", "oidc.roles", None),
+        ("[[oidc]]\nalgorithms = [\"HS256\"]", "oidc.algorithms", None),
+        ("[[oidc]]\nalgorithms = [\"none\"]", "oidc.algorithms", None),
         ("listen = 7070", "listen", Some(4)),
         ("tenant = \"a b\"", "tenant", Some(4)),
         ("colour = 1", "colour", Some(4)),
@@ -178,4 +236,16 @@ fn secret_is_read_from_its_place_and_errors_name_the_place() {
 fn file_that_is_missing_is_named() {
     let error = Settings::load(&OsDisk, Path::new("/nonexistent/idtrail.toml")).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/idtrail.toml"), "{error}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_tls() {
+    let open = "listen = \"0.0.0.0:7070\"\n";
+    for tls in ["[tls]\nupstream = true\n", "[tls]\ncert_file = \"c\"\nkey_file = \"k\"\n"] {
+        parse(&format!("{SMALL}{open}{tls}")).unwrap();
+    }
+    for tls in ["", "[tls]\n", "[tls]\nupstream = false\n"] {
+        let error = parse(&format!("{SMALL}{open}{tls}")).unwrap_err();
+        assert!(error.to_string().contains("in the clear"), "{error}");
+    }
 }

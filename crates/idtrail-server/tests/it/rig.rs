@@ -1,6 +1,6 @@
 //! Starts the binary in a directory of its own and talks to it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,8 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use idtrail_port::Network as _;
-use idtrail_port::os::OsNetwork;
+use idtrail_port::os::{OsDisk, OsEntropy, OsNetwork};
+use idtrail_server::credentials::CredentialStore;
+use idtrail_server::engine::Ports;
+use idtrail_server::serve::Server;
+use idtrail_server::settings::Settings;
+use idtrail_sim::SimClock;
 use idtrail_tlog::Policy;
+use idtrail_vault::Kek;
 use serde_json::{Value, json};
 
 pub(crate) const EVENTS: &str = "/api/v1/events";
@@ -126,10 +132,12 @@ impl Installation {
         let log = Arc::clone(&self.log);
         log.lock().unwrap().push_str(&seen);
         std::thread::spawn(move || {
-            let mut rest = String::new();
+            let mut line = String::new();
             // A killed process ends its stream in the middle of a line at worst.
-            let _ = lines.read_to_string(&mut rest);
-            log.lock().unwrap().push_str(&rest);
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                log.lock().unwrap().push_str(&line);
+                line.clear();
+            }
         });
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -218,6 +226,56 @@ impl Drop for Running {
         // A test that failed must not leave a server behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A server in this process, with a clock that the test moves.
+pub(crate) struct Local {
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) base: String,
+    pub(crate) store: CredentialStore,
+    network: OsNetwork,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    running: Option<tokio::task::JoinHandle<Result<(), idtrail_server::serve::ServeError>>>,
+}
+
+impl Local {
+    /// Starts it in September 2026.
+    pub(crate) async fn start(installation: &Installation) -> Self {
+        let settings = Settings::load(&OsDisk, &installation.config()).unwrap();
+        let kek = Kek::from_file_bytes(&std::fs::read(installation.home().join("kek.key")).unwrap()).unwrap();
+        let clock = Arc::new(SimClock::new(1_790_000_000_000));
+        let ports =
+            Ports { disk: Arc::new(OsDisk), clock: Arc::clone(&clock) as _, entropy: Arc::new(OsEntropy) };
+        let server = Server::bind(ports, &settings, kek).await.unwrap();
+        let base = format!("http://{}", server.address());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        let store = CredentialStore::open(Arc::new(OsDisk), &settings.data_dir).unwrap();
+        let network = OsNetwork::default();
+        Self { clock, base, store, network, stop: Some(stop), running: Some(running) }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.network.exchange(request, Duration::from_secs(20)).await.unwrap()
+    }
+
+    /// Sends a request without a body.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
+        let mut request = Request::builder()
+            .method(method.to_ascii_uppercase().as_str())
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Bytes::new()).unwrap()).await
+    }
+
+    pub(crate) async fn stop(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        self.running.take().unwrap().await.unwrap().unwrap();
     }
 }
 

@@ -74,7 +74,7 @@ fn the_tree_can_be_rebuilt_from_what_is_published() {
     assert_eq!(bundle("/tile/entries/001.p/47", key).status(), StatusCode::NOT_FOUND);
     assert_eq!(server.get("/healthz").status(), StatusCode::OK);
     assert_eq!(server.get("/readyz").status(), StatusCode::OK);
-    assert_eq!(server.get(EVENTS).status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(server.get("/oauth/token").status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[test]
