@@ -25,6 +25,7 @@ use crate::lookup::Lookup;
 use crate::seal::{OpenError, TrailSealer, open};
 use crate::trail::{Command, Refusal, Trail};
 
+mod files;
 mod shredding;
 
 const ORIGIN: &str = "example.com/main";
