@@ -128,6 +128,14 @@ impl Lookup {
         Ok(Self::of(Store::open(disk, options.dir, limits, &text, epochs)?))
     }
 
+    /// Wipes every file of an index that is not open; what is there afterwards is no index.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses.
+    pub fn wipe(disk: &dyn Disk, dir: &Path) -> Result<(), IndexError> {
+        Store::wipe(disk, dir)
+    }
+
     /// Has files written, merged and wiped by a thread of its own from now on.
     ///
     /// # Errors

@@ -133,6 +133,21 @@ impl Store {
         Ok(Self::with(Some(files), runs, dead, meta))
     }
 
+    /// Wipes every file in `dir`.
+    pub(crate) fn wipe(disk: &dyn Disk, dir: &Path) -> Result<(), IndexError> {
+        if !disk.exists(dir).map_err(failed("looked up", dir))? {
+            return Ok(());
+        }
+        // First what makes the others an index.
+        let manifest = dir.join(manifest::NAME);
+        crate::wipe::remove(disk, &manifest).map_err(failed("wiped", &manifest))?;
+        for name in disk.list(dir).map_err(failed("listed", dir))? {
+            let path = dir.join(name);
+            crate::wipe::remove(disk, &path).map_err(failed("wiped", &path))?;
+        }
+        Ok(())
+    }
+
     fn with(files: Option<Files>, runs: Vec<Arc<Run>>, dead: IndexSet, meta: Meta) -> Self {
         let applied = AtomicU64::new(meta.applied);
         let (active, runs, dead) = (Memtable::new(meta), Arc::new(runs), Arc::new(dead));
