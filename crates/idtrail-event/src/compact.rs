@@ -112,24 +112,36 @@ fn is_prefix_or_nothing(prefix: &str) -> bool {
 
 fn write_hex(out: &mut Writer, digits: &[u8], prefix: &str) -> bool {
     let (pairs, odd) = digits.as_chunks::<2>();
-    let all_hex = digits.iter().fold(true, |all, digit| all & nibble(*digit).is_some());
-    if digits.len() < HEX_DIGITS_MIN || !odd.is_empty() || !all_hex {
+    if digits.len() < HEX_DIGITS_MIN || !odd.is_empty() {
+        return false;
+    }
+    // Every digit's value is or-ed into `seen`: one pass without branches tells whether all are hex.
+    let seen = digits.iter().fold(0, |seen, digit| seen | digit_value(*digit));
+    if seen == NO_DIGIT {
         return false;
     }
     write_prefix(out, prefix);
     out.bytes_head(pairs.len());
-    let bytes = pairs.iter().map(|[high, low]| nibble(*high).unwrap_or(0) << 4 | nibble(*low).unwrap_or(0));
-    out.out_mut().extend(bytes);
+    out.out_mut().extend(pairs.iter().map(|[high, low]| digit_value(*high) << 4 | digit_value(*low)));
     true
+}
+
+/// What [`digit_value`] gives for anything that is no lower-case hex digit: all bits, so that it survives an or.
+const NO_DIGIT: u8 = 0xff;
+
+/// Returns the value of a lower-case hex digit; without branches, so that a loop over digits runs in vectors.
+#[inline]
+fn digit_value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => NO_DIGIT,
+    }
 }
 
 #[inline]
 fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
+    Some(digit_value(digit)).filter(|value| *value != NO_DIGIT)
 }
 
 /// Reads 8-4-4-4-12 lower-case hex digits.

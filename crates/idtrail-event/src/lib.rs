@@ -43,7 +43,7 @@ pub use leaf::{
 pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
 pub use time::{hour_of_ms, month_of_hour};
-pub use validate::{Finding, PiiHandling, Rules, Violation, Warning, validate};
+pub use validate::{Finding, PiiHandling, Rejected, Rules, Violation, Warning, check, validate};
 
 /// What a caller must do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

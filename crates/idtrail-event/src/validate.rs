@@ -6,8 +6,10 @@
 //! Rules for the members themselves are in [`member`]; this file walks the body.
 
 mod member;
+mod redact;
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -78,11 +80,37 @@ pub type Violation = Finding;
 /// What a client should know although its event was accepted.
 pub type Warning = Finding;
 
+/// An event that is refused, as it may be kept until somebody corrects it.
+#[derive(Clone, PartialEq)]
+pub struct Rejected {
+    /// Everything that is wrong, in one go; at most 64 violations.
+    pub violations: Vec<Violation>,
+    /// The body, in which whatever may be raw personal data was replaced by its type and length.
+    pub body: Value,
+    /// How many values and names were replaced.
+    pub redacted: u32,
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("violations", &self.violations).finish_non_exhaustive()
+    }
+}
+
 /// Checks a body, which was received at `received_ms` (milliseconds since 1970).
 ///
 /// # Errors
 /// Everything that is wrong, in one go; at most 64 violations.
-pub fn validate(mut body: Value, rules: &Rules, received_ms: i64) -> Result<ValidEvent, Vec<Violation>> {
+pub fn validate(body: Value, rules: &Rules, received_ms: i64) -> Result<ValidEvent, Vec<Violation>> {
+    check(body, rules, received_ms).map_err(|rejected| rejected.violations)
+}
+
+/// As [`validate`], but a refused body comes back, fit to be kept: values that were refused because they may be raw
+/// personal data are replaced, all others stay, so that the event is whole when the rules have changed.
+///
+/// # Errors
+/// [`Rejected`].
+pub fn check(mut body: Value, rules: &Rules, received_ms: i64) -> Result<ValidEvent, Box<Rejected>> {
     let mut check = Check {
         rules,
         received_ms,
@@ -99,7 +127,11 @@ pub fn validate(mut body: Value, rules: &Rules, received_ms: i64) -> Result<Vali
             let Check { channel, warnings, .. } = check;
             Ok(ValidEvent { body, event_type, channel, event_time_ms, warnings })
         }
-        _ => Err(check.violations),
+        _ => {
+            let violations = check.violations;
+            let redacted = redact::body(&mut body);
+            Err(Box::new(Rejected { violations, body, redacted }))
+        }
     }
 }
 

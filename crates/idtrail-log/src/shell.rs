@@ -172,6 +172,11 @@ impl<M: Machine> Log<M> {
         &self.applied
     }
 
+    /// Returns how many requests wait in front of the log.
+    pub fn waiting(&self) -> usize {
+        self.intake.len()
+    }
+
     /// Tells whether the log takes requests.
     pub fn is_running(&self) -> bool {
         !self.failed.load(Ordering::Acquire)

@@ -27,6 +27,26 @@ pub enum Privacy {
     Public,
 }
 
+/// How full a file system is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still write.
+    pub free_bytes: u64,
+    /// What there is altogether.
+    pub total_bytes: u64,
+}
+
+/// What a file system says about a file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Which device it is on; equal numbers mean the same one.
+    pub device: u64,
+    /// Permissions: the lowest nine bits, owner, group and others.
+    pub mode: u32,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
 /// A file system.
 pub trait Disk: Send + Sync {
     /// Opens a file.
@@ -49,6 +69,18 @@ pub trait Disk: Send + Sync {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Returns how full the file system of a file or directory is; `Unsupported` if this disk cannot tell.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Returns what the file system says about a file or directory; `Unsupported` if this disk cannot tell.
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes an exclusive lock on a file, which is created if missing; `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;

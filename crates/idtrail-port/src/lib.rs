@@ -13,8 +13,8 @@ mod network;
 pub mod os;
 
 pub use disk::{
-    Disk, DiskFile, DiskLock, Open, Privacy, append_extension, create_dir_durable, read_optional, read_whole,
-    write_atomic,
+    Attributes, Disk, DiskFile, DiskLock, Open, Privacy, Space, append_extension, create_dir_durable,
+    read_optional, read_whole, write_atomic,
 };
 pub use network::{Exchange, Network, NetworkError};
 

@@ -7,11 +7,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::{Clock, Disk, DiskFile, DiskLock, Entropy, Open, Privacy};
+use crate::{Attributes, Clock, Disk, DiskFile, DiskLock, Entropy, Open, Privacy, Space};
 
 #[cfg(feature = "network")]
 mod network;
@@ -104,6 +104,17 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let told = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+        Ok(Space { free_bytes: bytes(told.f_bavail), total_bytes: bytes(told.f_blocks) })
+    }
+
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        let told = fs::metadata(path)?;
+        Ok(Attributes { device: told.dev(), mode: told.mode() & 0o777, is_dir: told.is_dir() })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {

@@ -16,6 +16,8 @@ pub mod credentials;
 pub mod engine;
 pub mod exit;
 pub mod limits;
+mod listen;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 pub mod settings;

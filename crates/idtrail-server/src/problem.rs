@@ -26,7 +26,8 @@ use serde::Serialize;
 /// Media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Header of an answer that names the request.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $status:ident, $retry:literal, $title:literal, $help:literal;)+) => {
@@ -367,7 +368,7 @@ impl Problem {
     }
 
     /// Writes the document into `response`, keeping its other headers (such as `Allow`).
-    fn render(&self, response: &mut Response, request_id: Option<&str>) {
+    pub(crate) fn render(&self, response: &mut Response, request_id: Option<&str>) {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
@@ -485,10 +486,23 @@ pub async fn wrong_method() -> Problem {
     Problem::method_not_allowed()
 }
 
-/// Answers `GET /problems/{code}`: what a code means and what to do about it, as plain text.
+/// Explains an error
+///
+/// What a problem code means and what to do about it. The member `type` of a problem document is this address.
 ///
 /// # Errors
 /// `not_found` if there is no such code.
+#[utoipa::path(
+    get,
+    path = "/problems/{code}",
+    tag = "documentation",
+    params(("code" = String, Path, description = "Code of a problem document.", example = "invalid")),
+    responses(
+        (status = 200, description = "The explanation.", body = String, content_type = "text/plain"),
+        crate::openapi::OpenProblems
+    ),
+    security(())
+)]
 pub async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
     let code = Code::from_name(&code).ok_or(Problem::not_found("there is no such problem code"))?;
     let retry = if code.is_retryable() { "may succeed later" } else { "will fail again" };

@@ -10,11 +10,12 @@ use idtrail_vault::Kek;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::api::{self, AppState};
+use crate::api::AppState;
 use crate::auth::Auth;
 use crate::credentials::{self, CredentialStore, StoreError};
 use crate::engine::{Engine, EngineError, Ports};
 use crate::limits::Budgets;
+use crate::listen::{self, Front};
 use crate::settings::Settings;
 use crate::token::{IssuerNames, KeyError, TokenIssuer};
 
@@ -143,7 +144,7 @@ impl Server {
                 }
             }
         };
-        let served = axum::serve(self.listener, api::router(self.state)).with_graceful_shutdown(until).await;
+        listen::serve(self.listener, Arc::new(Front::new(self.state)), until).await;
         let _ = ended.send(true);
         let _ = tokio::join!(reload, sweep);
         passing.abort();
@@ -152,7 +153,6 @@ impl Server {
         if closed.is_err() {
             tracing::error!("closing the installation failed");
         }
-        served.map_err(ServeError::Socket)?;
         match failure.await {
             Ok(error) => Err(ServeError::Stopped(error)),
             Err(_) => Ok(()),

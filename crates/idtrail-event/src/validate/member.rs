@@ -6,6 +6,10 @@ use super::{Check, EVENT_PATH, Path};
 use crate::code::{ChannelCode, TypeCode};
 use crate::{pii, time};
 
+/// Members that hold an opaque id: a bare number may be one.
+pub(super) const IDS: [&str; 7] =
+    ["resolvedCustomerId", "interactionId", "agentId", "supervisorId", "staffId", "queueId", "requestId"];
+
 const TEXT_CHARS_MAX: usize = 256;
 
 /// What a known text is.
@@ -196,7 +200,7 @@ impl Check<'_> {
         }
     }
 
-    /// Checks a member named `…Hash`.
+    /// Checks a member named `…Hash`. What is refused here, [`is_hash`] does not accept.
     pub(super) fn hash(&mut self, path: &Path<'_>, name: &str, value: &Value) {
         let text = match value {
             Value::Null => return,
@@ -204,7 +208,7 @@ impl Check<'_> {
             _ => "",
         };
         self.no_identifier_in_anonymous(path);
-        if text.len() >= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if is_hash(text) {
             if is_well_known_digest(text) {
                 let message = "the hash is that of a well-known sample text, not of an identifier";
                 let hint = "replace the sample by the keyed hash of the real identifier";
@@ -220,9 +224,14 @@ impl Check<'_> {
     }
 }
 
+/// Tells whether a text is a whole hash: 64 or more hex digits.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() >= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Tells whether a customer id looks like what is left of a hash: `cust_hash_` and less than 64 hex digits, or 8 to 63
 /// bare hex digits with letters and digits among them (a bare number is an account number, a word may be a name).
-fn is_truncated_hash(id: &str) -> bool {
+pub(super) fn is_truncated_hash(id: &str) -> bool {
     let prefixed = id.strip_prefix("cust_hash_");
     let digits = prefixed.unwrap_or(id);
     if digits.is_empty() || digits.len() >= 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

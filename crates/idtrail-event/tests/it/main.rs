@@ -17,6 +17,7 @@ mod others;
 #[cfg(test)]
 mod pii;
 #[cfg(test)]
+mod redaction;
 mod rules;
 #[cfg(test)]
 mod support;

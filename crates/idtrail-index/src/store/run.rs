@@ -356,17 +356,11 @@ impl RunWriter {
         self.end_block()?;
         self.write_blocks()?;
         let filter = self.filter.take().map(|filter| filter.to_bytes()).unwrap_or_default();
-        let filter_block = self.written_blocks;
+        let (filter_block, filter_bytes) = (self.written_blocks, filter.len() as u64);
         if !filter.is_empty() {
-            let at = filter_block * BLOCK_BYTES as u64;
-            self.write(&with_checksum(filter.clone()), at)?;
+            self.write(&with_checksum(filter), filter_block * BLOCK_BYTES as u64)?;
         }
-        let header = Header {
-            info: self.info,
-            sections: self.sections,
-            filter_block,
-            filter_bytes: filter.len() as u64,
-        };
+        let header = Header { info: self.info, sections: self.sections, filter_block, filter_bytes };
         self.write(&header.to_bytes(), 0)?;
         self.file.sync_data().map_err(failed("synced", &self.path))?;
         Ok(self.info)

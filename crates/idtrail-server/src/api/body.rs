@@ -1,6 +1,7 @@
 //! Reads a JSON body: type, length, strict parse.
 
-use axum::body::Body;
+use axum::body::HttpBody;
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -13,7 +14,11 @@ use crate::problem::Problem;
 ///
 /// # Errors
 /// 415, 413 or 400, none of which quotes the body.
-pub(crate) async fn json(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Value, Problem> {
+pub(crate) async fn json<B>(headers: &HeaderMap, body: B, bytes_max: usize) -> Result<Value, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -43,10 +48,10 @@ const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads a refused body to its end if that is near: a client that is still sending when the connection closes may
 /// never see the answer.
-async fn drain(mut body: Body) {
+async fn drain<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
     let mut left = DRAIN_BYTES_MAX;
     while let Some(Ok(frame)) = body.frame().await {
-        let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
         if bytes > left {
             break;
         }

@@ -27,15 +27,38 @@ use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
 const BODY_BYTES_MAX: usize = 4096;
 const CUSTOMER_CHARS_MAX: usize = 256;
 
-/// Answers who asked for a customer's events.
+/// Gives everything that is held about a customer
+///
+/// All events of a customer with their keys and proofs, as a file that verifies offline. Both credentials are needed:
+/// the key says which system calls, the token which person acts.
 ///
 /// # Errors
 /// 400, 401, 403, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/compliance/dsar/audit-trail",
+    tag = "rights",
+    request_body(
+        content = schema::AccessRequest,
+        example = json!({
+            "customerIdHash": "cust_hash_9f86d08",
+            "requestType": "ACCESS",
+            "dateRange": { "start": "2023-01-01T00:00:00Z", "end": "2023-12-31T23:59:59Z" }
+        })
+    ),
+    responses(
+        (status = 200, description = "Everything that is held.", body = schema::EvidencePackage),
+        openapi::WriteProblems
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+)]
 pub async fn audit_trail(
     State(state): State<AppState>,
     system: CallingSystem,

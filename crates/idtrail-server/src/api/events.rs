@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef as _, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{Dedupe, DedupeKind, LEAF_BYTES_MAX, SourceCode, ValidEvent, validate};
@@ -18,32 +19,75 @@ use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
 
 use super::{AppState, body};
-use crate::auth::{Auth, CallingSystem};
+use crate::auth::Auth;
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
+/// Where one event is posted.
+pub(crate) const PATH: &str = "/api/v1/events";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
-/// Takes one event.
+/// What is answered when an event was taken: 201 or 200, and the receipt as JSON.
+pub(crate) type Taken = (StatusCode, Bytes);
+
+/// Stores one event
+///
+/// Answers when the event is on disk, with a proof that it is in the log. A person's token may come along: the person
+/// then stands in the event as the one who acted.
 ///
 /// # Errors
 /// 400, 401, 403, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/events",
+    tag = "events",
+    params(openapi::IdempotencyKey),
+    request_body(
+        content = schema::EventBody,
+        examples(
+            ("identification" = (summary = "A customer was identified", value = json!(openapi::sample(0)))),
+            ("deletion" = (summary = "A system deleted data", value = json!(openapi::sample(1))))
+        )
+    ),
+    responses(
+        (status = 201, description = "The event is new and on disk.", body = schema::Receipt),
+        (status = 200, description = "The same event was there already.", body = schema::TakenBefore),
+        openapi::WriteProblems,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["ingest"], "Bearer": ["any"] })))
+)]
 pub async fn post_event(
     State(state): State<AppState>,
-    system: CallingSystem,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let (status, receipt) = ingest(&state, &headers, body).await?;
+    Ok((status, [(CONTENT_TYPE, "application/json")], receipt).into_response())
+}
+
+/// Takes one event from whoever speaks HTTP.
+///
+/// # Errors
+/// As [`post_event`].
+pub(crate) async fn ingest<B>(state: &AppState, headers: &HeaderMap, body: B) -> Result<Taken, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let auth = Arc::<Auth>::from_ref(state);
+    let system = auth.calling_system(headers)?;
     system.require(&[Role::Ingest])?;
     state.budgets().take_events(system.key_id(), 1)?;
     // A person may act through the calling system; then the token has to be a good one.
-    let auth = Arc::<Auth>::from_ref(&state);
     let person =
-        if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(&headers)?) } else { None };
-    let dedupe = idempotency_key(&headers)?;
-    let value = body::json(&headers, body, state.body_bytes_max()).await?;
+        if headers.contains_key(http::header::AUTHORIZATION) { Some(auth.person(headers)?) } else { None };
+    let dedupe = idempotency_key(headers)?;
+    let value = body::json(headers, body, state.body_bytes_max()).await?;
     let engine = state.engine();
     let event = validate(value, engine.rules(), engine.ports().clock.wall_ms())
         .map_err(|findings| Problem::invalid(findings.into_iter().map(FieldError::from).collect()))?;
@@ -85,12 +129,12 @@ async fn respond(
     engine: &Arc<Engine>,
     event: &ValidEvent,
     answer: Answer<Refusal>,
-) -> Result<Response, Problem> {
+) -> Result<Taken, Problem> {
     match answer {
         Answer::Appended { commit, first, received_ms, .. } => {
             let receipt =
                 created(engine.origin(), event, &commit, first, received_ms).ok_or_else(Problem::internal)?;
-            Ok(json(StatusCode::CREATED, &receipt))
+            json(StatusCode::CREATED, &receipt)
         }
         Answer::Existing(index) => {
             let (engine, warnings) = (Arc::clone(engine), warnings(event));
@@ -98,9 +142,9 @@ async fn respond(
                 .await
                 .map_err(|_| Problem::internal())?
                 .map_err(|error| unavailable(&error))?;
-            Ok(json(StatusCode::OK, &receipt))
+            json(StatusCode::OK, &receipt)
         }
-        Answer::Refused(Refusal::Erased) => Ok(super::shred::erased()),
+        Answer::Refused(Refusal::Erased) => Ok((StatusCode::OK, super::shred::erased())),
         Answer::Refused(Refusal::Unavailable) => {
             Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5))
         }
@@ -161,9 +205,7 @@ fn warnings(event: &ValidEvent) -> Vec<ReceiptWarning> {
         .collect()
 }
 
-fn json(status: StatusCode, receipt: &Receipt) -> Response {
-    match serde_json::to_vec(receipt) {
-        Ok(body) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(_) => Problem::internal().into_response(),
-    }
+fn json(status: StatusCode, receipt: &Receipt) -> Result<Taken, Problem> {
+    let body = serde_json::to_vec(receipt).map_err(|_| Problem::internal())?;
+    Ok((status, Bytes::from(body)))
 }

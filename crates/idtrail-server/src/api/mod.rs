@@ -9,12 +9,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::Auth;
 use crate::engine::Engine;
 use crate::limits::Budgets;
+use crate::openapi;
 use crate::problem::{self, RequestIds};
 
 mod body;
@@ -34,6 +36,7 @@ struct Shared {
     auth: Arc<Auth>,
     tokens: Arc<oauth::TokenEndpoint>,
     budgets: Budgets,
+    ids: Arc<RequestIds>,
     body_bytes_max: usize,
     request_timeout: Duration,
 }
@@ -48,7 +51,8 @@ impl AppState {
         request_timeout: Duration,
     ) -> Self {
         let tokens = Arc::new(oauth::TokenEndpoint::new(Arc::clone(&auth)));
-        Self(Arc::new(Shared { engine, auth, tokens, budgets, body_bytes_max, request_timeout }))
+        let ids = Arc::new(RequestIds::new(&*engine.ports().entropy));
+        Self(Arc::new(Shared { engine, auth, tokens, budgets, ids, body_bytes_max, request_timeout }))
     }
 
     /// Returns the open installation.
@@ -59,6 +63,11 @@ impl AppState {
     /// Returns the budgets of credentials.
     pub fn budgets(&self) -> &Budgets {
         &self.0.budgets
+    }
+
+    /// Returns what gives every request an id.
+    pub fn request_ids(&self) -> &Arc<RequestIds> {
+        &self.0.ids
     }
 
     /// Returns the longest body of an event in bytes.
@@ -90,19 +99,33 @@ impl FromRef<AppState> for Arc<oauth::TokenEndpoint> {
     }
 }
 
+/// Returns every route with its description. A route is registered here and nowhere else, so that the OpenAPI document
+/// and the test of authorisation know it.
+pub fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(events::post_event))
+        .routes(routes!(dsar::audit_trail))
+        .routes(routes!(oauth::token))
+        .routes(routes!(tiles::checkpoint))
+        .routes(routes!(tiles::tile))
+        .routes(routes!(tiles::entries))
+        .routes(routes!(shred::shred))
+        .routes(routes!(shred::holds, shred::set_hold))
+        .routes(routes!(shred::release_hold))
+        .routes(routes!(shred::apply_retention))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(problem::page))
+        .routes(routes!(openapi::openapi_json))
+        .routes(routes!(openapi::page::docs))
+        .routes(routes!(openapi::page::stylesheet))
+}
+
 /// Returns the whole interface.
 pub fn router(state: AppState) -> Router {
-    let ids = Arc::new(RequestIds::new(&*state.engine().ports().entropy));
-    Router::new()
-        .route("/api/v1/events", post(events::post_event))
-        .route("/api/v1/compliance/dsar/audit-trail", post(dsar::audit_trail))
-        .route("/checkpoint", get(tiles::checkpoint))
-        .route("/tile/{*path}", get(tiles::tile))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/problems/{code}", get(problem::page))
-        .merge(oauth::routes::<AppState>())
-        .merge(shred::routes())
+    let ids = Arc::clone(state.request_ids());
+    let (routes, _) = documented().split_for_parts();
+    routes
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(CatchPanicLayer::new())

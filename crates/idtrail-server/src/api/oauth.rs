@@ -11,10 +11,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, FromRef, State};
+use axum::extract::{Form, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use governor::Quota;
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::auth::Auth;
 use crate::credentials::{PersonRecord, Role, RoleSet};
 use crate::limits::KeyedBudget;
+use crate::openapi::schema;
 
 /// Attempts that may come at once for one client id.
 const ATTEMPTS_BURST: NonZeroU32 = NonZeroU32::new(10).expect("10 is not 0");
@@ -56,18 +57,9 @@ impl TokenEndpoint {
     }
 }
 
-/// Returns the route, for a router whose state holds an `Arc<TokenEndpoint>`.
-pub fn routes<S>() -> Router<S>
-where
-    Arc<TokenEndpoint>: FromRef<S>,
-    S: Clone + Send + Sync + 'static,
-{
-    Router::new().route("/oauth/token", axum::routing::post(token))
-}
-
 /// Members that are not named here are ignored, as RFC 6749 §3.2 says; a member that stands twice is an error.
 #[derive(Deserialize)]
-struct TokenRequest {
+pub struct TokenRequest {
     grant_type: Option<String>,
     client_id: Option<String>,
     client_secret: Option<String>,
@@ -136,7 +128,25 @@ impl IntoResponse for TokenFailure {
     }
 }
 
-async fn token(
+/// Gives an access token
+///
+/// Exchanges a person's client id and secret for a token (RFC 6749 §4.4). They come in the form or by HTTP Basic, not
+/// both. Errors have the form of RFC 6749 §5.2.
+#[utoipa::path(
+    post,
+    path = "/oauth/token",
+    tag = "tokens",
+    request_body(content = schema::TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "A token.", body = schema::TokenAnswer),
+        (status = 400, description = "The request is wrong.", body = schema::TokenError),
+        (status = 401, description = "Id or secret is refused.", body = schema::TokenError),
+        (status = 429, description = "Too many attempts.", body = schema::TokenError),
+        (status = 500, description = "The token could not be signed.", body = schema::TokenError)
+    ),
+    security(())
+)]
+pub async fn token(
     State(endpoint): State<Arc<TokenEndpoint>>,
     headers: HeaderMap,
     form: Result<Form<TokenRequest>, FormRejection>,

@@ -6,11 +6,10 @@
 
 use std::future::Future;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use idtrail_event::ClassId;
@@ -26,6 +25,7 @@ use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::retention::{month_of_ms, month_text};
 use crate::engine::shred::DeskError;
+use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
 /// A million indices of 13 digits.
@@ -33,24 +33,32 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// Held leaves that an answer names; it always says how many there are.
 const NAMED_MAX: usize = 10_000;
 
-/// Returns the routes.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/admin/shred", post(shred))
-        .route("/api/v1/admin/holds", get(holds).post(set_hold))
-        .route("/api/v1/admin/holds/{id}/release", post(release_hold))
-        .route("/api/v1/admin/retention/apply", post(apply_retention))
-}
-
 /// Returns the answer to a repetition of an event that was erased: it was taken once, and is not taken again.
-pub(crate) fn erased() -> Response {
-    answer(StatusCode::OK, &json!({ "status": "erased", "erased": true }))
+pub(crate) fn erased() -> Bytes {
+    Bytes::from_static(b"{\"status\":\"erased\",\"erased\":true}")
 }
 
-/// Destroys the keys of log indices.
+/// Destroys the keys of leaves
+///
+/// The leaves of these log indices become unreadable for ever; every proof stays valid. Held leaves are left out and
+/// named. The same request again is answered with its first outcome.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/shred",
+    tag = "admin",
+    request_body = schema::ShredRequest,
+    responses(
+        (status = 200, description = "What was destroyed.", body = schema::ShredOutcome),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
+)]
 pub async fn shred(
     State(state): State<AppState>,
     system: CallingSystem,
@@ -66,10 +74,21 @@ pub async fn shred(
     carry_out(&state, order).await
 }
 
-/// Lists the holds.
+/// Lists the holds
 ///
 /// # Errors
 /// 401, 403 or 429.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/holds",
+    tag = "admin",
+    responses(
+        (status = 200, description = "Every hold.", body = schema::Holds),
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
+)]
 pub async fn holds(State(state): State<AppState>, system: CallingSystem) -> Result<Response, Problem> {
     system.require(&[Role::Admin])?;
     state.budgets().take_read(system.key_id())?;
@@ -93,10 +112,26 @@ pub async fn holds(State(state): State<AppState>, system: CallingSystem) -> Resu
     Ok(answer(StatusCode::OK, &json!({ "holds": holds })))
 }
 
-/// Sets a hold.
+/// Sets a hold
+///
+/// Held leaves are left out of every erasure and stay readable when their time has come.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/holds",
+    tag = "admin",
+    request_body = schema::HoldRequest,
+    responses(
+        (status = 201, description = "The hold is set.", body = schema::HoldSet),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
+)]
 pub async fn set_hold(
     State(state): State<AppState>,
     system: CallingSystem,
@@ -114,10 +149,27 @@ pub async fn set_hold(
     Ok(answer(StatusCode::CREATED, &json!({ "holdId": id, "leaves": count })))
 }
 
-/// Releases a hold; leaves whose time has come in the meantime become unreadable.
+/// Releases a hold
+///
+/// Leaves whose time has come in the meantime become unreadable.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/holds/{id}/release",
+    tag = "admin",
+    params(("id" = String, Path, description = "Name of the hold.", example = "case-7")),
+    request_body = schema::ReleaseRequest,
+    responses(
+        (status = 200, description = "What became unreadable.", body = schema::ShredOutcome),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
+)]
 pub async fn release_hold(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -131,10 +183,24 @@ pub async fn release_hold(
     carry_out(&state, order).await
 }
 
-/// Lets every month expire whose time has come.
+/// Lets every month expire whose time has come
 ///
 /// # Errors
-/// 400, 401, 403, 413, 415, 422, 429 or 503.
+/// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/retention/apply",
+    tag = "admin",
+    request_body = schema::ReleaseRequest,
+    responses(
+        (status = 200, description = "What became unreadable.", body = schema::ShredOutcome),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
+)]
 pub async fn apply_retention(
     State(state): State<AppState>,
     system: CallingSystem,

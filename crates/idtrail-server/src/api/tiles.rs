@@ -2,48 +2,97 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef as _, Path, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use idtrail_log::LogError;
 use idtrail_tlog::{BundleId, TileId};
 
 use super::AppState;
-use crate::auth::Auth;
+use crate::auth::CallingSystem;
 use crate::credentials::Role;
+use crate::openapi;
 use crate::problem::Problem;
 
-/// Gives the newest signed checkpoint.
+/// Gives the checkpoint
+///
+/// The newest signed tree head, as a signed note (C2SP tlog-checkpoint).
+#[utoipa::path(
+    get,
+    path = "/checkpoint",
+    tag = "log",
+    responses(
+        (status = 200, description = "The signed tree head.", body = String, content_type = "text/plain"),
+        openapi::OpenProblems
+    ),
+    security(())
+)]
 pub async fn checkpoint(State(state): State<AppState>) -> Response {
     let head = state.engine().reader().head();
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
     (headers, head.checkpoint.to_string()).into_response()
 }
 
-/// Gives a tile to everybody, an entry bundle to auditors and mirrors.
+/// Gives a hash tile
+///
+/// A tile of the Merkle tree (C2SP tlog-tiles), such as `/tile/0/000` or `/tile/0/001.p/47`.
 ///
 /// # Errors
-/// 404 for anything that the newest tree does not hold; 401 or 403 for bundles.
-pub async fn tile(
-    State(state): State<AppState>,
-    Path(path): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let nothing = || Problem::not_found("the newest tree holds no such tile");
-    let path = format!("tile/{path}");
+/// 404 for anything that the newest tree does not hold.
+#[utoipa::path(
+    get,
+    path = "/tile/{*path}",
+    tag = "log",
+    params(("path" = String, Path, description = "Level and index of the tile.", example = "0/000")),
+    responses(
+        (status = 200, description = "The hashes.", body = Vec<u8>, content_type = "application/octet-stream"),
+        openapi::OpenProblems
+    ),
+    security(())
+)]
+pub async fn tile(State(state): State<AppState>, Path(path): Path<String>) -> Result<Response, Problem> {
+    let id = TileId::parse(&format!("tile/{path}")).map_err(|_| nothing())?;
     let engine = Arc::clone(state.engine());
-    let read: Box<dyn FnOnce() -> Result<Option<Vec<u8>>, idtrail_log::LogError> + Send> =
-        if path.starts_with("tile/entries/") {
-            let auth = Arc::<Auth>::from_ref(&state);
-            let system = auth.calling_system(&headers)?;
-            system.require(&[Role::Auditor, Role::Mirror])?;
-            state.budgets().take_read(system.key_id())?;
-            let id = BundleId::parse(&path).map_err(|_| nothing())?;
-            Box::new(move || engine.reader().bundle(id))
-        } else {
-            let id = TileId::parse(&path).map_err(|_| nothing())?;
-            Box::new(move || engine.reader().tile(id))
-        };
+    answer(move || engine.reader().tile(id)).await
+}
+
+/// Gives sealed entries
+///
+/// Up to 256 sealed leaves (C2SP tlog-tiles), such as `/tile/entries/000`.
+///
+/// # Errors
+/// 401, 403 or 429; 404 for anything that the newest tree does not hold.
+#[utoipa::path(
+    get,
+    path = "/tile/entries/{*path}",
+    tag = "log",
+    params(("path" = String, Path, description = "Index of the bundle.", example = "000.p/2")),
+    responses(
+        (status = 200, description = "The entries.", body = Vec<u8>, content_type = "application/octet-stream"),
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["auditor", "mirror"] })))
+)]
+pub async fn entries(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    system.require(&[Role::Auditor, Role::Mirror])?;
+    state.budgets().take_read(system.key_id())?;
+    let id = BundleId::parse(&format!("tile/entries/{path}")).map_err(|_| nothing())?;
+    let engine = Arc::clone(state.engine());
+    answer(move || engine.reader().bundle(id)).await
+}
+
+const fn nothing() -> Problem {
+    Problem::not_found("the newest tree holds no such tile")
+}
+
+async fn answer(
+    read: impl FnOnce() -> Result<Option<Vec<u8>>, LogError> + Send + 'static,
+) -> Result<Response, Problem> {
     let bytes = tokio::task::spawn_blocking(read)
         .await
         .map_err(|_| Problem::internal())?

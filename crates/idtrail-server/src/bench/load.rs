@@ -26,8 +26,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 const HEADERS_MAX: usize = 64;
 
-/// Makes the bytes of request number `n`, counted from 0 over all connections.
-pub type MakeRequest = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
+/// Writes the bytes of request number `n`, counted from 0 over all connections, into an empty buffer.
+pub type MakeRequest = Arc<dyn Fn(u64, &mut Vec<u8>) + Send + Sync>;
 
 /// How much load.
 #[derive(Clone, Copy, Debug)]
@@ -197,12 +197,14 @@ impl Connection {
     }
 
     async fn run(mut self) -> Result<Part, LoadError> {
+        let mut request = Vec::new();
         loop {
             let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.shared.requests_max {
                 return Ok(self.part);
             }
-            let request = (self.shared.request)(number);
+            request.clear();
+            (self.shared.request)(number, &mut request);
             let sent_ns = self.shared.clock.monotonic_ns();
             if sent_ns >= self.shared.deadline_ns {
                 return Ok(self.part);

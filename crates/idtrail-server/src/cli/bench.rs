@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -35,7 +36,7 @@ struct Round {
 /// # Errors
 /// A failure with its exit code.
 pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
-    let random = data_encoding::HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
+    let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
     let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
     let (made, key) = prepare(context, &dir)?;
     let settings = Settings::load(&*context.disk, &made.config)?;
@@ -120,14 +121,13 @@ fn requests(context: &Context, host: &str, key: &str, round: u32) -> Result<load
         let at = at.ok_or_else(|| Failure::message(Exit::Io, "a made-up event has no interaction"))?;
         made.push((request.into_bytes(), at));
     }
-    Ok(Arc::new(move |number| {
-        let chosen = made.get((number % EVENTS_MADE) as usize);
-        let (mut request, at) = chosen.map(|(request, at)| (request.clone(), *at)).unwrap_or_default();
-        let id = format!("{:012x}", u64::from(round) << 32 | number);
-        if let Some(target) = request.get_mut(at..at + id.len()) {
-            target.copy_from_slice(id.as_bytes());
+    Ok(Arc::new(move |number, request| {
+        let Some((bytes, at)) = made.get((number % EVENTS_MADE) as usize) else { return };
+        request.extend_from_slice(bytes);
+        let id = (u64::from(round) << 32 | number).to_be_bytes();
+        if let (Some(target), [_, _, id @ ..]) = (request.get_mut(*at..at + 12), &id) {
+            HEXLOWER.encode_mut(id, target);
         }
-        request
     }))
 }
 

@@ -81,6 +81,8 @@ pub enum Command {
     Retention(retention::RetentionArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
+    /// Print the OpenAPI document of the HTTP interface.
+    Openapi,
 }
 
 /// Arguments of `init`.
@@ -318,10 +320,16 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
         Command::Rebuild(args) => rebuild::run(context, args, &mut io::stdout().lock()),
+        Command::Openapi => openapi(),
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
     }
+}
+
+fn openapi() -> Result<Exit, Failure> {
+    io::stdout().lock().write_all(&crate::openapi::DOCUMENT)?;
+    Ok(Exit::Ok)
 }
 
 fn report(failure: &Failure, json: bool) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{EVENTS, Installation, sample};
+use crate::rig::{EVENTS, Installation, Running, sample};
 
 const CANARY: &str = "canary7731990042";
 
@@ -90,4 +90,46 @@ fn strict_rules_refuse_what_is_otherwise_warned_about() {
     assert!(codes.contains(&"truncated_hash") && codes.contains(&"old_event_time"), "{codes:?}");
     let strict = Installation::with("[validation]\nstrict = true\n");
     assert_eq!(strict.start().post_event(&strict, &sample()).0.as_u16(), 422);
+}
+
+/// Sends `count` events at once, each over a connection of its own, and returns the answers.
+fn all_at_once(server: &Running, key: &str, count: usize) -> Vec<http::Response<bytes::Bytes>> {
+    std::thread::scope(|scope| {
+        let send = |number: usize| {
+            let mut event = sample();
+            event["auditEvent"]["interactionId"] = json!(format!("i-{number}"));
+            scope.spawn(move || server.post(EVENTS, &[("x-api-key", key)], event.to_string()))
+        };
+        let threads: Vec<_> = (0..count).map(send).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_full_queue_is_answered_503_with_a_time_to_come_back() {
+    let installation = Installation::with("[limits]\nqueue_events_max = 1\n");
+    let server = installation.start();
+    let (mut accepted, mut refused) = (0, 0);
+    // Whether two requests meet in the queue is chance, so it is tried until they do.
+    for _ in 0..50 {
+        for response in all_at_once(&server, &installation.key, 32) {
+            match response.status().as_u16() {
+                201 | 200 => accepted += 1,
+                503 => {
+                    refused += 1;
+                    assert!(response.headers()["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);
+                    let problem: Value = serde_json::from_slice(response.body()).unwrap();
+                    assert_eq!(problem["code"], "unavailable");
+                    assert_eq!(problem["retryable"], true);
+                }
+                other => panic!("{other}: {:?}", response.body()),
+            }
+        }
+        if refused > 0 {
+            break;
+        }
+    }
+    assert!(refused > 0 && accepted > 0, "{accepted} accepted, {refused} refused");
+    // What was refused may come again.
+    assert_eq!(server.post_event(&installation, &sample()).0.as_u16(), 201);
 }

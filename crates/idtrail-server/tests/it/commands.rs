@@ -38,3 +38,21 @@ fn nothing_is_overwritten_and_errors_say_what_to_do() {
     assert!(String::from_utf8_lossy(&second.stderr).contains("another process"));
     server.stop();
 }
+
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let readme = include_str!("../../../../README.md");
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("idtrail ")).collect();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in lines {
+        let command = line.split('#').next().unwrap();
+        let mut arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+        // Everything before it is parsed first, so an unknown command or flag fails.
+        arguments.push("--help");
+        let output = idtrail(&arguments);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for needed in ["cargo run --release --bin idtrail -- demo", "scripts/test"] {
+        assert_eq!(readme.lines().filter(|line| *line == needed).count(), 1, "{needed}");
+    }
+}

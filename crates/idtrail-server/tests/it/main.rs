@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod authorisation;
 mod bad_input;
 mod canary;
 mod commands;

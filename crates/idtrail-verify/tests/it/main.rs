@@ -10,3 +10,4 @@ mod package;
 mod receipt;
 mod rig;
 mod server;
+mod vectors;

@@ -37,11 +37,11 @@ fn the_exit_codes_are_fixed() {
     assert_eq!(all.map(Verdict::exit_code), [0, 1, 3, 4]);
 }
 
-type Case = (&'static str, fn(&mut Package), Verdict, Option<u64>, &'static str);
+pub(crate) type Case = (&'static str, fn(&mut Package), Verdict, Option<u64>, &'static str);
 
 /// Name, change of the signed package, verdict, index, and a part of the summary.
 #[rustfmt::skip] // One case a line: a table to read, not code.
-const CHANGES: &[Case] = &[
+pub(crate) const CHANGES: &[Case] = &[
     ("first event dropped", |p| drop(p.events.remove(0)), Verdict::Incomplete, Some(2), "event 2 of example.com/log is missing"),
     ("last event dropped", |p| drop(p.events.pop()), Verdict::Incomplete, Some(5), "event 5 of example.com/log is missing"),
     ("all events dropped", |p| p.events.clear(), Verdict::Incomplete, Some(2), "event 2"),

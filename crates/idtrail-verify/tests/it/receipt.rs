@@ -46,9 +46,9 @@ fn a_duplicate_may_leave_things_out() {
     assert!(String::from_utf8(bytes).unwrap().starts_with("{\"status\":\"duplicate\",\"origin\":"));
 }
 
-type Case = (&'static str, fn(&mut Receipt), Verdict, &'static str);
+pub(crate) type Case = (&'static str, fn(&mut Receipt), Verdict, &'static str);
 
-const CHANGES: &[Case] = &[
+pub(crate) const CHANGES: &[Case] = &[
     ("index", |r| r.index = 3, Verdict::Tampered, "another index"),
     ("hash", |r| r.leaf_hash = "00".repeat(32), Verdict::Tampered, "not proved"),
     ("no hash", |r| r.leaf_hash.make_ascii_uppercase(), Verdict::Tampered, "not a hash"),

@@ -20,7 +20,9 @@ async fn send(
     content_type: &str,
     body: &str,
 ) -> Answer {
-    let app: Router = routes().with_state(Arc::clone(endpoint));
+    let app = axum::Router::new()
+        .route("/oauth/token", axum::routing::post(token))
+        .with_state(Arc::clone(endpoint));
     let mut request = http::Request::post("/oauth/token").header(CONTENT_TYPE, content_type);
     if let Some(authorization) = authorization {
         request = request.header(AUTHORIZATION, authorization);

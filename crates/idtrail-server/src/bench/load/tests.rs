@@ -25,8 +25,9 @@ async fn server() -> SocketAddr {
 }
 
 fn requests(path: impl Fn(u64) -> u64 + Send + Sync + 'static) -> MakeRequest {
-    Arc::new(move |n| {
-        format!("POST /{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{{}}", path(n)).into_bytes()
+    Arc::new(move |n, request| {
+        let text = format!("POST /{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{{}}", path(n));
+        request.extend_from_slice(text.as_bytes());
     })
 }
 

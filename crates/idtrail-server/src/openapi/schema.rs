@@ -1,0 +1,507 @@
+//! The shapes of bodies as the OpenAPI document describes them.
+//!
+//! These types are never made: what is really read and written has its types where it is used, some of them in crates
+//! that must not know OpenAPI. That both say the same is checked from outside, by answers of a running server against
+//! the document. Objects that a client gets are closed, so that a new member cannot be forgotten here.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// An event as the guide writes it, in its envelope. Other members beside `auditEvent` are kept.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventBody {
+    /// The event.
+    pub audit_event: AuditEvent,
+}
+
+/// An event: what happened, when, to whom, and how it was found out. Members that are not named here are kept as they
+/// are. Every member whose name ends in `Hash` is a hash of at least 64 hex digits, or null. Texts in clear that look
+/// like an e-mail address, telephone number, card number or IBAN are refused (422).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    /// IDENTITY_RESOLUTION, ANONYMOUS, CONSENT_CHANGE, DATA_DELETION, or a type that the configuration names.
+    #[schema(pattern = "^[A-Z][A-Z0-9_]{0,63}$")]
+    pub event_type: String,
+    /// When it happened by the sender's clock: RFC 3339 with a zone, at most a day ahead of ours.
+    #[schema(format = DateTime)]
+    pub timestamp: String,
+    /// Id of the call, chat or mail.
+    #[schema(min_length = 1, max_length = 256)]
+    pub interaction_id: Option<String>,
+    /// VOICE, CHAT, EMAIL, MESSAGE, SMS, SOCIAL, CALLBACK, VIDEO, WEB; others are kept and counted as OTHER.
+    #[schema(min_length = 1, max_length = 256)]
+    pub channel_type: Option<String>,
+    /// The customer, as an opaque id or keyed hash.
+    #[schema(min_length = 1, max_length = 256)]
+    pub resolved_customer_id: Option<String>,
+    /// How the customer was found, such as CRM_API_LOOKUP.
+    #[schema(min_length = 1, max_length = 256)]
+    pub resolution_source: Option<String>,
+    /// Keyed hashes of what the customer gave.
+    pub pii_context: Option<PiiContext>,
+    /// What the customer agreed to.
+    pub compliance_flags: Option<HashMap<String, Option<bool>>>,
+    /// The agent.
+    #[schema(min_length = 1, max_length = 256)]
+    pub agent_id: Option<String>,
+    /// The queue.
+    #[schema(min_length = 1, max_length = 256)]
+    pub queue_id: Option<String>,
+    /// Why data were deleted.
+    #[schema(min_length = 1, max_length = 256)]
+    pub deletion_reason: Option<String>,
+    /// The request that this belongs to.
+    #[schema(min_length = 1, max_length = 256)]
+    pub request_id: Option<String>,
+    /// How it went; of a DATA_DELETION one of SUCCESS, PARTIAL, FAILED.
+    #[schema(min_length = 1, max_length = 256)]
+    pub status: Option<String>,
+}
+
+/// Keyed hashes of what the customer gave, never the values themselves.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PiiContext {
+    /// Of the telephone number.
+    #[schema(pattern = "^[0-9a-fA-F]{64,}$")]
+    pub phone_hash: Option<String>,
+    /// Of the e-mail address.
+    #[schema(pattern = "^[0-9a-fA-F]{64,}$")]
+    pub email_hash: Option<String>,
+    /// Of the account number.
+    #[schema(pattern = "^[0-9a-fA-F]{64,}$")]
+    pub account_number_hash: Option<String>,
+}
+
+/// The log's signed promise that one sealed leaf stands at one place; verifiable offline.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Receipt {
+    /// `created` for a new event, `duplicate` if the same one was there already.
+    pub status: ReceiptStatus,
+    /// Name of the log.
+    pub origin: String,
+    /// Place of the leaf in the log, from 0.
+    pub index: u64,
+    /// RFC 6962 hash of the leaf.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub leaf_hash: String,
+    /// Id of the event; not always told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub event_id: Option<String>,
+    /// When the log received the event; not told again for a duplicate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    pub received_at: Option<String>,
+    /// Count of entries of the tree in the proof.
+    pub tree_size: u64,
+    /// What the sender should know although the event was accepted.
+    pub warnings: Vec<ReceiptWarning>,
+    /// Index, inclusion proof and signed checkpoint, as a C2SP tlog-proof.
+    pub proof: String,
+}
+
+/// What is answered to an event that was there before.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum TakenBefore {
+    /// It still is.
+    Receipt(Receipt),
+    /// It has been erased since, and is not taken again.
+    Erased(Erased),
+}
+
+/// Says that an event was erased.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erased {
+    /// Always `erased`.
+    #[schema(pattern = "^erased$")]
+    pub status: String,
+    /// Always true.
+    pub erased: bool,
+}
+
+/// Whether an event is new.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptStatus {
+    /// It is new.
+    Created,
+    /// It was there already.
+    Duplicate,
+}
+
+/// One thing that the sender should know.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptWarning {
+    /// Where (JSON Pointer, RFC 6901).
+    pub pointer: String,
+    /// What, as a stable code.
+    pub code: String,
+    /// What, in words.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What is asked about a customer.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRequest {
+    /// Id or keyed hash of the customer, or its `gc_…` id.
+    #[schema(min_length = 1, max_length = 256)]
+    pub customer_id_hash: String,
+    /// What is wanted.
+    pub request_type: AccessRequestType,
+    /// Only events of this time; all if it is missing.
+    pub date_range: Option<DateRange>,
+}
+
+/// What is wanted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AccessRequestType {
+    /// Everything that is held about the customer.
+    Access,
+}
+
+/// A time from start to end, both included; start not after end.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DateRange {
+    /// RFC 3339 with a zone.
+    #[schema(format = DateTime)]
+    pub start: String,
+    /// RFC 3339 with a zone.
+    #[schema(format = DateTime)]
+    pub end: String,
+}
+
+/// All events of a customer with their keys and proofs. `idtrail verify` checks it offline; its format is described in
+/// docs/spec/evidence-package.md.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidencePackage {
+    /// Name and version of the format.
+    pub format: String,
+    /// What was asked.
+    pub request: HashMap<String, Value>,
+    /// The customer that was found, or null.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    pub customer: Option<EvidenceCustomer>,
+    /// The trees that the answer was read from.
+    pub as_of: Vec<EvidenceTree>,
+    /// A signed checkpoint of each of them.
+    pub checkpoints: Vec<HashMap<String, Value>>,
+    /// Which systems the answer covers, and which it does not.
+    pub coverage: EvidenceCoverage,
+    /// The events, in the order of the log.
+    pub events: Vec<EvidenceEvent>,
+    /// The signed list of the events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub manifest: Option<String>,
+}
+
+/// The customer that was found.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceCustomer {
+    /// The customer's one id, whatever identifiers it has.
+    pub global_customer_id: String,
+    /// How sure the identification is.
+    pub tier: String,
+}
+
+/// A tree that the answer was read from.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceTree {
+    /// Name of the log.
+    pub origin: String,
+    /// Count of its entries.
+    pub size: u64,
+    /// Root of the tree.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub root_hash: String,
+}
+
+/// Which systems the answer covers.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceCoverage {
+    /// Whether every system has answered.
+    pub complete: bool,
+    /// Each system with its status.
+    pub systems: Vec<HashMap<String, Value>>,
+}
+
+/// One event with its sealed leaf, the keys that open it, and its proof.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceEvent {
+    /// Name of the log.
+    pub origin: String,
+    /// Place in the log, from 0.
+    pub index: u64,
+    /// The sealed leaf, in base64.
+    pub leaf: String,
+    /// The inclusion proof, leaf side first, in base64.
+    pub proof: Vec<String>,
+    /// When the log received it.
+    #[schema(format = DateTime)]
+    pub received_at: String,
+    /// The event as it was received.
+    pub audit_event: HashMap<String, Value>,
+}
+
+/// An error (RFC 9457). It never repeats a value of the request.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Problem)]
+pub struct ProblemDocument {
+    /// Address of a page about this code.
+    pub r#type: String,
+    /// Short title, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What went wrong this time.
+    pub detail: String,
+    /// Stable name of the error.
+    pub code: String,
+    /// Id of the request, as in the header `x-request-id` and in the server's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub request_id: Option<String>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// What the client can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub hint: Option<String>,
+    /// Each rule that was broken, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub errors: Option<Vec<ProblemField>>,
+}
+
+/// One rule that was broken.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemField {
+    /// Where (JSON Pointer, RFC 6901).
+    pub pointer: String,
+    /// Stable name of the rule.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub hint: Option<String>,
+}
+
+/// A request for a token (RFC 6749 §4.4). Client id and secret may come by HTTP Basic instead.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenForm {
+    /// Always `client_credentials`.
+    pub grant_type: GrantType,
+    /// Client id of the person.
+    #[schema(min_length = 1)]
+    pub client_id: String,
+    /// Secret of the person.
+    #[schema(min_length = 1)]
+    pub client_secret: String,
+    /// Roles that the token is to have, separated by blanks; all of the person's if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub scope: Option<String>,
+}
+
+/// The kind of a request for a token.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// By client id and secret.
+    ClientCredentials,
+}
+
+/// A token (RFC 6749 §5.1).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenAnswer {
+    /// The token, for `Authorization: Bearer`.
+    pub access_token: String,
+    /// Always `Bearer`.
+    pub token_type: String,
+    /// Seconds for which it is valid.
+    pub expires_in: u32,
+    /// Its roles, separated by blanks.
+    pub scope: String,
+}
+
+/// An error of the token endpoint (RFC 6749 §5.2).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenError {
+    /// Code of RFC 6749.
+    pub error: String,
+    /// What went wrong.
+    pub error_description: String,
+}
+
+/// That the process answers.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alive {
+    /// Always `ok`.
+    pub status: String,
+}
+
+/// Whether events can be stored.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Readiness {
+    /// `ready` or `not ready`.
+    pub status: String,
+    /// Why not: every reason.
+    pub reasons: Vec<String>,
+    /// Count of entries of the log.
+    pub tree_size: u64,
+}
+
+/// Which leaves are destroyed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShredRequest {
+    /// Name of this request; the same name again is answered with the first outcome.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub request_id: String,
+    /// Log indices of client events.
+    #[schema(min_items = 1, max_items = 1_000_000)]
+    pub indices: Vec<u64>,
+    /// `shred N leaves` with the count of different indices, typed by a person.
+    #[schema(example = "shred 2 leaves")]
+    pub confirm: String,
+}
+
+/// What became unreadable.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShredOutcome {
+    /// Name of the request; absent if there was nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub request_id: Option<String>,
+    /// How many leaves became unreadable.
+    pub shredded: u64,
+    /// Leaves that a hold kept, at most 10,000 of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub held: Option<Vec<u64>>,
+    /// How many leaves a hold kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub held_count: Option<u64>,
+    /// How many had been unreadable before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub already_gone: Option<u64>,
+    /// Epoch of the vault from which the keys are gone.
+    pub vault_epoch: Option<u64>,
+    /// Index of the leaf that says so.
+    pub leaf_index: Option<u64>,
+    /// Whether this is the outcome of an earlier request of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub repeated: Option<bool>,
+    /// Months that expired, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub periods: Option<Vec<ExpiredPeriod>>,
+}
+
+/// Months of one retention class that expired.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpiredPeriod {
+    /// The class.
+    pub class: String,
+    /// First month, such as 2026-01.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}$")]
+    pub from: String,
+    /// Last month.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}$")]
+    pub to: String,
+}
+
+/// Which leaves are held.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldRequest {
+    /// Name of the hold.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub hold_id: String,
+    /// Log indices of client events.
+    #[schema(min_items = 1, max_items = 1_000_000)]
+    pub indices: Vec<u64>,
+}
+
+/// A hold that was set.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HoldSet {
+    /// Name of the hold.
+    pub hold_id: String,
+    /// How many leaves it names.
+    pub leaves: u64,
+}
+
+/// What a person types to go on.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRequest {
+    /// Name of this request; the same name again is answered with the first outcome.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    pub request_id: String,
+    /// `release NAME` or `apply retention`, typed by a person.
+    #[schema(example = "release case-7")]
+    pub confirm: String,
+}
+
+/// Every hold.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holds {
+    /// The holds.
+    pub holds: Vec<Hold>,
+}
+
+/// One hold.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hold {
+    /// Its name.
+    pub hold_id: String,
+    /// The log that it is about.
+    pub origin: String,
+    /// When it was set.
+    #[schema(format = DateTime)]
+    pub set_at: String,
+    /// How many leaves it names.
+    pub leaves: u64,
+    /// Their indices, at most 10,000 of them.
+    pub indices: Vec<u64>,
+    /// How many keys it keeps beyond their time.
+    pub kept_keys: u64,
+}
