@@ -2,8 +2,8 @@
 
 use idtrail_event::clear::{ClassTableItem, KeyShreddedItem, OriginStartItem, ShredIntentItem};
 use idtrail_event::{
-    ChannelCode, ClassTable, Decided, Dedupe, EncodedEvent, EventId, GlobalCustomerId, LeafHeader,
-    SealRequest, SourceCode, TypeCode, ValidEvent,
+    ChannelCode, ClassTable, Decided, Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId,
+    LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +40,7 @@ pub(crate) struct Keys {
     pub(crate) interaction: Option<Key>,
     pub(crate) dedupe: Key,
     pub(crate) content: Key,
+    pub(crate) content_is_id: bool,
 }
 
 impl Command {
@@ -67,6 +68,7 @@ impl Command {
             interaction: event.interaction_id().map(|id| hasher.interaction(id)),
             dedupe: hasher.dedupe(system, &dedupe_id, &content),
             content,
+            content_is_id: dedupe_id.kind == DedupeKind::CONTENT,
         };
         let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
         Self(What::Event(Box::new((Body { encoded, header, system, actor, dedupe_id }, keys))))

@@ -18,6 +18,11 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
+    /// Takes bytes back that a key was written as.
+    pub(crate) const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -59,6 +64,8 @@ pub struct EventFacts {
     pub dedupe: Key,
     /// The content, keyed; equal for equal events.
     pub content: Key,
+    /// No id was given: a repetition is recognised by the content itself.
+    pub content_is_id: bool,
 }
 
 /// Makes the keys of one tenant. The secrets are wiped when dropped.
@@ -90,6 +97,11 @@ impl Hasher {
         keyed(&self.index, &[b"interaction", self.tenant.as_bytes(), id.as_bytes()])
     }
 
+    /// Returns what tells the index of this vault and log from any other.
+    pub(crate) fn binding(&self, origin: &str) -> Key {
+        keyed(&self.index, &[b"binding", self.tenant.as_bytes(), origin.as_bytes()])
+    }
+
     /// Keys an event's content.
     pub fn content(&self, encoded: &EncodedEvent) -> Key {
         keyed(&self.dedupe, &[b"content", self.tenant.as_bytes(), &encoded.content_frame()])
@@ -114,6 +126,7 @@ impl Hasher {
                 interaction: leaf.interaction_id().map(|id| self.interaction(id)),
                 dedupe: self.dedupe(&leaf.system, &leaf.dedupe, &content),
                 content,
+                content_is_id: leaf.dedupe.kind == DedupeKind::CONTENT,
             }
         });
         Facts { received_ms: leaf.received_ms, event, step: step(leaf) }

@@ -18,6 +18,7 @@ pub mod retention;
 pub mod seal;
 mod set;
 pub mod shred;
+mod store;
 pub mod trail;
 mod wipe;
 

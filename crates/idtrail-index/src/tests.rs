@@ -21,10 +21,11 @@ use idtrail_vault::{Kek, Keyring, Sections, Vault, VaultPaths};
 use serde_json::{Value, json};
 
 use crate::facts::Hasher;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, LookupLimits, LookupOptions};
 use crate::seal::{OpenError, TrailSealer, open};
 use crate::trail::{Command, Refusal, Trail};
 
+mod files;
 mod shredding;
 
 const ORIGIN: &str = "example.com/main";
@@ -100,29 +101,46 @@ impl Installation {
         SignerKey::from_seed(ORIGIN, self.vault().signing_seed(ORIGIN).unwrap().expose()).unwrap()
     }
 
+    /// Opens the index, as a start does.
+    fn index(&self, hasher: &Hasher) -> Lookup {
+        let epoch = self.vault().epoch().get();
+        let open_order = self.disk.exists(std::path::Path::new("/data/shredding")).unwrap();
+        let options = LookupOptions {
+            dir: std::path::Path::new("/data/index"),
+            origin: ORIGIN,
+            hasher,
+            vault_epochs: epoch - u64::from(open_order)..=epoch,
+            limits: LookupLimits { memory_rows_max: 15, filter_bytes_max: 4096 },
+        };
+        Lookup::open(Arc::new(self.disk.clone()), &options).unwrap()
+    }
+
     fn start(&self) -> Running {
         let vault = self.vault();
         let hasher = Hasher::new(TENANT, vault.dedupe_key().expose(), vault.index_key().expose());
         let (keyring, suppression) = (vault.keyring(ORIGIN).unwrap(), vault.suppression().clone());
         drop(vault);
-        let lookup = Lookup::default();
+        let lookup = self.index(&hasher);
         let dir = log_dir();
         let options =
             Options { dir: &dir, origin: ORIGIN, segment_bytes: 256 * 1024, known_size: TreeSize::new(0) };
         let shared: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (committer, opened) =
-            recovery::open(&shared, &options, Box::new(self.signer()), &mut |index, bytes| match open(
-                &keyring, index, bytes,
-            ) {
-                Ok(disclosed) => {
-                    lookup.fold(index, &hasher.facts(&disclosed.leaf));
-                    Ok(())
+            recovery::open(&shared, &options, Box::new(self.signer()), &mut |index, bytes| {
+                if index.get() < lookup.applied().get() {
+                    return Ok(());
                 }
-                Err(OpenError::Key(_)) => {
-                    lookup.skip(index);
-                    Ok(())
+                match open(&keyring, index, bytes) {
+                    Ok(disclosed) => {
+                        lookup.fold(index, &hasher.facts(&disclosed.leaf));
+                        Ok(())
+                    }
+                    Err(OpenError::Key(_)) => {
+                        lookup.skip(index);
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
                 }
-                Err(error) => Err(error.into()),
             })
             .unwrap();
         let trail = Trail::new(Arc::clone(&self.entropy), lookup.clone(), suppression);
@@ -300,15 +318,18 @@ fn rebuilt_state_is_live_state_after_a_power_cut() {
         body["auditEvent"]["number"] = json!(number);
         running.post(&installation, &body, None);
     }
-    let (head, live) = (running.reader().head(), running.lookup.clone());
+    let head = running.reader().head();
     let customer = running.hasher.customer("customer-3");
+    let subject = running.lookup.customer(&customer).unwrap().unwrap();
+    let live = running.lookup.subject(subject).unwrap();
     drop(running);
     installation.disk.crash_losing_all();
+    let runs = |name: &PathBuf| name.starts_with("/data/index") && name.to_string_lossy().contains("run-");
+    assert!(installation.disk.files().iter().filter(|name| runs(name)).count() > 3);
     let mut rebuilt = installation.start();
     assert_eq!(rebuilt.reader().head(), head);
-    let subject = live.customer(&customer).unwrap().unwrap();
     assert_eq!(rebuilt.lookup.customer(&customer).unwrap(), Some(subject));
-    assert_eq!(rebuilt.lookup.subject(subject).unwrap(), live.subject(subject).unwrap());
+    assert_eq!(rebuilt.lookup.subject(subject).unwrap(), live);
     assert_eq!(rebuilt.core.lock().unwrap().sequencer.machine().customer(&customer).unwrap(), Some(subject));
     let mut body = samples()[1].clone();
     body["auditEvent"]["resolvedCustomerId"] = json!("customer-3");
@@ -329,6 +350,8 @@ fn no_stored_byte_holds_what_clients_sent() {
         body["auditEvent"][*name] = json!(canary);
     }
     running.post(&installation, &body, Some("canary-key-77319"));
+    running.lookup.settle().unwrap();
+    assert!(installation.disk.files().iter().any(|path| path.starts_with("/data/index/run-000000000000")));
     for path in installation.disk.files() {
         let bytes = installation.disk.read_cached(&path).unwrap();
         let lower: Vec<u8> = bytes.to_ascii_lowercase();

@@ -65,10 +65,10 @@ impl Trail {
         }
     }
 
-    fn seen(&self, key: &Key) -> Result<Option<Seen>, IndexError> {
-        match self.ahead.seen(key) {
+    fn seen(&self, keys: &Keys) -> Result<Option<Seen>, IndexError> {
+        match self.ahead.seen(&keys.dedupe) {
             Some(seen) => Ok(Some(seen)),
-            None => self.lookup.seen(key),
+            None => self.lookup.seen(&keys.dedupe, &keys.content, keys.content_is_id),
         }
     }
 
@@ -90,7 +90,7 @@ impl Trail {
     }
 
     fn decide_event(&mut self, body: Body, keys: Keys, at: Moment) -> Result<TrailDecision, IndexError> {
-        if let Some(seen) = self.seen(&keys.dedupe)? {
+        if let Some(seen) = self.seen(&keys)? {
             let index = LogIndex::new(seen.index);
             return Ok(if seen.content == keys.content {
                 Decision::Existing(index)
@@ -111,6 +111,7 @@ impl Trail {
             interaction: keys.interaction,
             dedupe: keys.dedupe,
             content: keys.content,
+            content_is_id: keys.content_is_id,
         };
         self.ahead.push(at.next.get(), &event);
         let place = (event.subject_sequence, head.map(|head| head.index));

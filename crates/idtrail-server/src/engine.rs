@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! lock           keeps a second process out
+//! index/         where events are; made from the log again whenever it is missing or damaged
 //! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
 //! log/0000/      segments and tiles of the first log; a restored backup starts 0001
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use idtrail_event::clear::OriginStartItem;
 use idtrail_event::{ClassTable, PiiHandling, Rules};
+use idtrail_index::IndexError;
 use idtrail_index::facts::Hasher;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
@@ -37,6 +39,7 @@ use crate::balance::Balance;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
+pub mod index;
 pub mod retention;
 pub mod shred;
 
@@ -74,6 +77,9 @@ pub enum EngineError {
         "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
     )]
     Foreign,
+    /// The index could not be opened.
+    #[error("the index could not be opened")]
+    Index(#[source] IndexError),
     /// An order to destroy keys that a former process left cannot be finished.
     #[error("an order to destroy keys is open and cannot be finished")]
     Shred(#[from] ShredError),
@@ -96,6 +102,10 @@ pub fn vault_paths(settings: &Settings) -> VaultPaths {
 
 fn log_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("log").join("0000")
+}
+
+fn shredding_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("shredding")
 }
 
 /// Returns the directory of the log in a data directory.
@@ -262,16 +272,10 @@ impl Engine {
         }
         let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
         let log_dir = log_dir(&settings.data_dir);
-        let mut state = State {
-            hasher: Arc::new(Hasher::new(
-                &settings.tenant,
-                vault.dedupe_key().expose(),
-                vault.index_key().expose(),
-            )),
-            keyring,
-            suppression: vault.suppression().clone(),
-            lookup: Lookup::default(),
-        };
+        let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
+        let lookup = index::open(&ports, settings, &hasher, vault.epoch())?;
+        let (hasher, suppression) = (Arc::new(hasher), vault.suppression().clone());
+        let mut state = State { hasher, keyring, suppression, lookup };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -284,6 +288,7 @@ impl Engine {
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
             })?;
+        state.keep_up(&ports, settings, vault.epoch(), committer.reader())?;
         let needed = Epoch::new(state.lookup.epoch_in_log());
         if vault.epoch() < needed {
             // An older vault would bring keys back that the log says were destroyed.
@@ -453,6 +458,12 @@ impl Engine {
         let running = self.log.is_running();
         self.desk.stop();
         self.log.stop();
+        if let Err(error) = self.lookup.close() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next start reads more of the log: the index could not be written"
+            );
+        }
         if let Some(marker) = self.marker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The thread ends when its channel closes; it writes a last mark before.
             drop(marker.stop);
@@ -497,6 +508,9 @@ impl State {
         index: LogIndex,
         bytes: &[u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if index.get() < self.lookup.applied().get() {
+            return Ok(());
+        }
         match seal::open(&self.keyring, index, bytes) {
             Ok(disclosed) => {
                 self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
@@ -553,7 +567,7 @@ impl State {
         let works = Works {
             disk: Arc::clone(&ports.disk),
             clock: Arc::clone(&ports.clock),
-            pending: settings.data_dir.join("shredding"),
+            pending: shredding_path(&settings.data_dir),
             reader: Arc::clone(log.reader()),
             keyring: self.keyring.clone(),
             hasher: Arc::clone(&self.hasher),

@@ -24,6 +24,7 @@ pub mod demo;
 pub mod fsck;
 pub mod init;
 pub mod key;
+pub mod rebuild;
 pub mod retention;
 pub mod serve;
 pub mod shred;
@@ -70,6 +71,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check every stored byte of a data directory.
     Fsck(FsckArgs),
+    /// Make the index anew from the log, or check it.
+    Rebuild(rebuild::RebuildArgs),
     /// Destroy the keys of leaves, for ever.
     Shred(shred::ShredArgs),
     /// Keep leaves from being erased and from expiring.
@@ -316,6 +319,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Verify(args) => (handlers.verify)(context, args),
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
+        Command::Rebuild(args) => rebuild::run(context, args, &mut io::stdout().lock()),
         Command::Openapi => openapi(),
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),

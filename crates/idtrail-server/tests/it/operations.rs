@@ -36,7 +36,7 @@ fn metrics_tell_what_happened_and_nothing_about_anybody() {
     for line in [
         "idtrail_events_ingested_total{source=\"contact-centre\",type=\"IDENTITY_RESOLUTION\",result=\"accepted\"} 1\n",
         "idtrail_events_ingested_total{source=\"contact-centre\",type=\"IDENTITY_RESOLUTION\",result=\"duplicate\"} 1\n",
-        "idtrail_events_ingested_total{source=\"contact-centre\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
+        "idtrail_events_ingested_total{source=\"contact-centre\",type=\"UNKNOWN\",result=\"quarantined\"} 1\n",
         "idtrail_events_ingested_total{source=\"prometheus\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
         "idtrail_ingest_ack_seconds_count 2\n",
         "idtrail_auth_failures_total{reason=\"missing_key\"} 1\n",

@@ -168,3 +168,40 @@ fn a_vault_from_before_a_shred_is_refused() {
     assert_eq!(code, Some(74), "{text}");
     assert!(text.contains("rolled back"), "{text}");
 }
+
+#[test]
+fn a_damaged_index_is_found_and_built_anew_and_the_answers_are_the_same() {
+    let installation = Installation::new();
+    let server = installation.start();
+    for number in 0..20 {
+        server.post_event(&installation, &event(["one", "two"][number as usize % 2], number));
+    }
+    let before = found(&server, &installation, "one");
+    server.stop();
+    let index = installation.home().join("data/index");
+    let runs = || {
+        let names = std::fs::read_dir(&index).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_string_lossy().contains("run-")).collect::<Vec<_>>()
+    };
+    assert_eq!(runs().len(), 1, "an orderly stop writes what was in memory");
+    let (code, text) = command(&installation, &["rebuild", "--check", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["leaves"], 22);
+    let mut bytes = std::fs::read(&runs()[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&runs()[0], bytes).unwrap();
+    let (code, text) = command(&installation, &["rebuild", "--check"]);
+    assert_eq!(code, Some(1), "{text}");
+    let server = installation.start();
+    assert_eq!(found(&server, &installation, "one"), before);
+    assert_eq!(server.post_event(&installation, &event("one", 0)).1["index"], 2, "a repetition is known");
+    assert_eq!(command(&installation, &["rebuild"]).0, Some(74), "not beside the server");
+    server.kill();
+    std::fs::remove_dir_all(&index).unwrap();
+    let (code, text) = command(&installation, &["rebuild"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("22 leaves"), "{text}");
+    let server = installation.start();
+    assert_eq!(found(&server, &installation, "one"), before);
+}
