@@ -192,7 +192,7 @@ mod tests {
             (Kind::Phone, ""),
             (Kind::Email, "Jane@Example.com"),
             (Kind::Email, "jane"),
-            (Kind::Account, "000123456"),
+            (Kind::Account, "7731990042"),
         ] {
             let failure = check(kind, value).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);

@@ -18,5 +18,6 @@ mod kills;
 mod network;
 mod oidc;
 mod operations;
+mod operator;
 mod rig;
 mod routes;
