@@ -323,6 +323,51 @@ impl CredentialStore {
         })
     }
 
+    /// Gives a live API key a successor with the same name, environment and roles. The old key counts until
+    /// `old_until_ms`, or its own end if that is sooner. The new one ends at `expires_ms`; without it, it is made for as
+    /// long as the old one was.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` if the key is not live, `TooManyLive`, `Busy`, `Io` or `Damaged`.
+    pub fn rotate_key(
+        &self,
+        entropy: &dyn Entropy,
+        now_ms: i64,
+        id: &str,
+        old_until_ms: i64,
+        expires_ms: Option<i64>,
+    ) -> Result<Created, StoreError> {
+        self.change(|document| {
+            let old = document.keys.iter_mut().find(|key| key.id == id).ok_or(StoreError::NotFound)?;
+            if !old.is_live(now_ms) {
+                return Err(StoreError::Invalid(
+                    "a key that is revoked or expired has no successor, create one",
+                ));
+            }
+            let lifetime_ms = old.expires_ms.map(|expires_ms| expires_ms.saturating_sub(old.created_ms));
+            let expires_ms = expires_ms.or(lifetime_ms.map(|lifetime_ms| now_ms.saturating_add(lifetime_ms)));
+            old.expires_ms = Some(old.expires_ms.map_or(old_until_ms, |own| own.min(old_until_ms)));
+            let (env, name, roles) = (old.env.clone(), old.name.clone(), old.roles);
+            let mut siblings = document.keys.iter().filter(|key| key.name == name && key.env == env);
+            if siblings.any(|key| key.id != id && key.is_live(now_ms)) {
+                return Err(StoreError::TooManyLive);
+            }
+            let new_id = base32(&random::<10>(entropy));
+            let secret = with_checksum(&[&format!("{KEY_PREFIX}_{env}_{new_id}_")], entropy);
+            document.keys.push(KeyRecord {
+                id: new_id.clone(),
+                env,
+                name,
+                roles,
+                sha256: digest(&secret),
+                created_ms: now_ms,
+                expires_ms,
+                revoked_ms: None,
+            });
+            Ok(Created { id: new_id, secret })
+        })
+    }
+
     /// Makes a person's credential. `now_ms` is the time of making.
     ///
     /// # Errors

@@ -139,6 +139,20 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
     Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
 }
 
+/// Returns the newest pepper of identifiers and its version, of an installation that no server has open.
+///
+/// # Errors
+/// [`EngineError`]; `Log` if a server has it open.
+pub fn pepper(ports: &Ports, settings: &Settings, kek: Kek) -> Result<(u32, Secret32), EngineError> {
+    let _lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
+    let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
+    let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
+    if vault.tenant() != settings.tenant {
+        return Err(EngineError::Foreign);
+    }
+    Ok(vault.pepper())
+}
+
 /// Hands answers from the log's thread to the tasks that wait for them.
 ///
 /// The log answers a whole group at once. Waking each waiting task from the log's thread would cost a call to the

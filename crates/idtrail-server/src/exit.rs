@@ -24,11 +24,44 @@ pub enum Exit {
     Auth = 5,
     /// The configuration is wrong.
     Config = 6,
+    /// The installation works, but has a fault that `doctor` names.
+    Unhealthy = 7,
     /// Reading or writing failed (`EX_IOERR` of sysexits.h).
     Io = 74,
 }
 
 impl Exit {
+    /// Every outcome.
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Tampered,
+        Self::Usage,
+        Self::Incomplete,
+        Self::NotChecked,
+        Self::Auth,
+        Self::Config,
+        Self::Unhealthy,
+        Self::Io,
+    ];
+
+    /// Returns what the number means, for the documentation.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "done; where something was verified, everything holds",
+            Self::Tampered => "what was verified has been changed since it was sealed",
+            Self::Usage => "the command line could not be understood, or something that it names is missing",
+            Self::Incomplete => {
+                "what was done or verified holds, but a part is missing, was refused or could not be asked for"
+            }
+            Self::NotChecked => "nothing can be said: what the check needs could not be read",
+            Self::Auth => "a credential was refused",
+            Self::Config => "the configuration is wrong",
+            Self::Unhealthy => "the installation has a fault that `doctor` names",
+            Self::Io => "reading, writing or a connection failed",
+        }
+    }
+
     /// Returns the number given to the operating system.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -56,8 +89,10 @@ mod tests {
             (Exit::NotChecked, 4),
             (Exit::Auth, 5),
             (Exit::Config, 6),
+            (Exit::Unhealthy, 7),
             (Exit::Io, 74),
         ];
+        assert_eq!(published.map(|(exit, _)| exit), Exit::ALL);
         for (exit, number) in published {
             assert_eq!(exit.number(), number, "{exit:?}");
         }

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, SecretSource};
 
+mod effective;
 mod network;
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};

@@ -33,8 +33,23 @@ pub enum KeyCommand {
     Create(CreateArgs),
     /// List all credentials, without their secrets.
     List,
+    /// Give an API key a successor; the old one counts for some days more, so that nothing has to change at once.
+    Rotate(RotateArgs),
     /// Revoke a credential for ever.
     Revoke(RevokeArgs),
+}
+
+/// Arguments of `key rotate`.
+#[derive(Args, Clone, Debug)]
+pub struct RotateArgs {
+    /// Id of the key, as `key list` shows it.
+    pub id: String,
+    /// Days for which the old key still counts.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(0..=90))]
+    pub overlap_days: u16,
+    /// Days after which the new key is refused [default: as long as the old one was made for]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub days: Option<u16>,
 }
 
 /// Arguments of `key create`.
@@ -78,6 +93,7 @@ pub fn run(context: &Context, args: &KeyArgs, out: &mut dyn Write) -> Result<Exi
     let now_ms = context.clock.wall_ms();
     match &args.command {
         KeyCommand::Create(create) => self::create(context, &store, create, now_ms, out)?,
+        KeyCommand::Rotate(rotate) => self::rotate(context, &store, rotate, now_ms, out)?,
         KeyCommand::List => list(context, &store, now_ms, out)?,
         KeyCommand::Revoke(revoke) => {
             store.revoke(&revoke.id, now_ms)?;
@@ -126,6 +142,37 @@ fn create(
         writeln!(out, "name    {}", args.name)?;
         writeln!(out, "roles   {roles}")?;
         writeln!(out, "expires {}", expires_ms.map_or_else(|| "never".to_owned(), time))?;
+        writeln!(out, "\n{}\n", *created.secret)?;
+        writeln!(out, "Keep this secret now: it is shown once and cannot be shown again.")?;
+    }
+    Ok(())
+}
+
+fn rotate(
+    context: &Context,
+    store: &CredentialStore,
+    args: &RotateArgs,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let old_until_ms = now_ms.saturating_add(i64::from(args.overlap_days) * DAY_MS);
+    let expires_ms = args.days.map(|days| now_ms.saturating_add(i64::from(days) * DAY_MS));
+    let created = store.rotate_key(&*context.entropy, now_ms, &args.id, old_until_ms, expires_ms)?;
+    let keys = store.keys();
+    let expires = |id: &str| keys.iter().find(|key| key.id == id).and_then(|key| key.expires_ms).map(time);
+    if context.globals.json {
+        let object = json!({
+            "kind": "key",
+            "id": created.id,
+            "apiKey": *created.secret,
+            "expires": expires(&created.id),
+            "replaces": { "id": args.id, "expires": expires(&args.id) },
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out, "id       {}", created.id)?;
+        writeln!(out, "expires  {}", expires(&created.id).unwrap_or_else(|| "never".to_owned()))?;
+        writeln!(out, "replaces {}, which counts until {}", args.id, expires(&args.id).unwrap_or_default())?;
         writeln!(out, "\n{}\n", *created.secret)?;
         writeln!(out, "Keep this secret now: it is shown once and cannot be shown again.")?;
     }
@@ -265,6 +312,32 @@ mod tests {
         let states: Vec<_> =
             listed.as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
         assert_eq!(states, ["revoked", "live"]);
+    }
+
+    #[test]
+    fn a_key_is_rotated_without_a_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        let json = |line: &str| serde_json::from_str::<Value>(&idtrail(dir.path(), line).unwrap()).unwrap();
+        let old = json("create --name crm --role ingest --days 30 --json");
+        let id = old["id"].as_str().unwrap();
+        let new = json(&format!("rotate {id} --overlap-days 3 --json"));
+        assert_ne!(new["apiKey"], old["apiKey"]);
+        let listed = json("list --json");
+        let rows = listed.as_array().unwrap();
+        assert_eq!((&rows[0]["state"], &rows[1]["state"]), (&json!("live"), &json!("live")));
+        assert_eq!((&rows[1]["name"], &rows[1]["roles"]), (&json!("crm"), &json!(["ingest"])));
+        assert!(rows[0]["expires"].as_str() < rows[1]["expires"].as_str(), "{listed}");
+        // The old one is on its way out, so a third at the same time is one too many.
+        let again = idtrail(dir.path(), &format!("rotate {id}")).unwrap_err();
+        assert_eq!(again.exit, Exit::Usage);
+        idtrail(dir.path(), &format!("revoke {id}")).unwrap();
+        assert_eq!(idtrail(dir.path(), &format!("rotate {id}")).unwrap_err().exit, Exit::Usage);
+        let second =
+            json(&format!("rotate {} --overlap-days 0 --days 5 --json", new["id"].as_str().unwrap()));
+        let states: Vec<Value> =
+            json("list --json").as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
+        assert_eq!(states, ["revoked", "expired", "live"]);
+        assert!(second["expires"].is_string());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use idtrail_port::{Clock, Disk, Entropy};
 
 use crate::credentials::StoreError;
@@ -20,14 +20,21 @@ use crate::exit::Exit;
 use crate::settings::{Settings, SettingsError};
 
 pub mod bench;
+pub mod client;
+pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod dsar;
 pub mod fsck;
 pub mod init;
 pub mod key;
 pub mod rebuild;
+pub mod reference;
 pub mod retention;
+pub mod send;
 pub mod serve;
 pub mod shred;
+pub mod token;
 pub mod verify;
 
 /// Configuration file that is read if none is named.
@@ -81,8 +88,22 @@ pub enum Command {
     Retention(retention::RetentionArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
+    /// Send events from a file or pipe to a server.
+    Send(send::SendArgs),
+    /// Ask a server for everything that is held about a customer.
+    Dsar(dsar::DsarArgs),
+    /// Make the token of an identifier, or explain how.
+    Token(token::TokenArgs),
+    /// Check the configuration.
+    Config(config::ConfigArgs),
+    /// Look at an installation and say what could hurt.
+    Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
     /// Print the OpenAPI document of the HTTP interface.
     Openapi,
+    /// Print a page of the documentation that comes from the program itself.
+    Reference(reference::ReferenceArgs),
 }
 
 /// Arguments of `init`.
@@ -158,6 +179,14 @@ pub struct BenchArgs {
     /// Rounds; the median counts.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// A system to compare with.
@@ -320,11 +349,26 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
         Command::Rebuild(args) => rebuild::run(context, args, &mut io::stdout().lock()),
-        Command::Openapi => openapi(),
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
+        Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
+        Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
+        Command::Token(args) => token::run(context, args, &mut io::stdout().lock()),
+        Command::Config(args) => config::run(context, args, &mut io::stdout().lock()),
+        Command::Doctor(args) => doctor::run(context, args, &mut io::stdout().lock()),
+        Command::Completions(args) => completions(args),
+        Command::Openapi => openapi(),
+        Command::Reference(args) => reference::run(args, &mut io::stdout().lock()),
     }
+}
+
+fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    // Written into memory first: the generator panics where a pipe is closed.
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "idtrail", &mut text);
+    io::stdout().lock().write_all(&text)?;
+    Ok(Exit::Ok)
 }
 
 fn openapi() -> Result<Exit, Failure> {
@@ -345,7 +389,6 @@ fn report(failure: &Failure, json: bool) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use clap::CommandFactory as _;
     use idtrail_port::os::{OsClock, OsDisk, OsEntropy};
 
     use super::*;

@@ -218,6 +218,14 @@ impl Keys {
         serde_json::from_slice(&bytes).map_err(|_| KeysError::Answer { what })
     }
 
+    /// Fetches the keys now and returns how many of them count. For `doctor`: what requests use stays as it is.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub async fn probe(&self) -> Result<usize, KeysError> {
+        self.fetch().await.map(|keys| keys.len())
+    }
+
     fn known(&self) -> Known {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

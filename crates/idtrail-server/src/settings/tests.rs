@@ -239,6 +239,19 @@ fn file_that_is_missing_is_named() {
 }
 
 #[test]
+fn what_is_in_force_is_written_back_as_a_configuration() {
+    let whole = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"\n[vault]\nanchors = [\"a\", \"/b\"]\ncopies = [\"d\"]\n\
+                 [validation]\npii = \"mask\"\ncustom_types = [\"X\"]\n[log]\nformat = \"json\"\n\
+                 [[oidc]]\nissuer = \"https://e.org\"\naudience = \"a\"\nroles_claim = \"x.y\"\n\
+                 jwks_url = \"https://e.org/k\"\nroles = { a = \"dpo\" }\nca_file = \"ca\"\n";
+    for text in [SMALL.to_owned(), format!("{SMALL}{whole}"), format!("{SMALL}[tls]\nupstream = true\n")] {
+        let settings = parse(&text).unwrap();
+        let written = toml::to_string(&settings.effective()).unwrap();
+        assert_eq!(parse(&written).unwrap(), settings, "{written}");
+    }
+}
+
+#[test]
 fn an_address_that_others_reach_needs_tls() {
     let open = "listen = \"0.0.0.0:7070\"\n";
     for tls in ["[tls]\nupstream = true\n", "[tls]\ncert_file = \"c\"\nkey_file = \"k\"\n"] {

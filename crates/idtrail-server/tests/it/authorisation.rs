@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use idtrail_port::Clock as _;
 use idtrail_port::os::OsEntropy;
-use idtrail_server::credentials::{NewKey, NewPerson, Role};
+use idtrail_server::credentials::{NewKey, NewPerson, Role, StoreError};
 use serde_json::Value;
 
 use crate::rig::{Installation, Local};
@@ -166,6 +166,19 @@ fn bent(text: &str, at_from_end: usize) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// Changes the credentials. A process that another test is starting at this moment holds a copy of the lock until it runs
+/// its program, so a change may have to be tried again.
+fn patiently<T>(mut change: impl FnMut() -> Result<T, StoreError>) -> T {
+    let mut tries = 0;
+    loop {
+        match change() {
+            Err(StoreError::Busy) if tries < 1000 => tries += 1,
+            outcome => return outcome.unwrap(),
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 async fn rig(local: Local) -> Rig {
     let mut rig = Rig {
         local,
@@ -176,17 +189,17 @@ async fn rig(local: Local) -> Rig {
     let store = &rig.local.store;
     let key = |name: &str, role: Role, expires_ms: Option<i64>| {
         let new = NewKey { env: "test".into(), name: name.into(), roles: role.into(), expires_ms };
-        store.create_key(&OsEntropy, clock.wall_ms(), new).unwrap()
+        patiently(|| store.create_key(&OsEntropy, clock.wall_ms(), new.clone()))
     };
     let person = |role: Role, expires_ms: Option<i64>| {
         let new = NewPerson { name: role.to_string(), roles: role.into(), expires_ms };
-        store.create_person(&OsEntropy, clock.wall_ms(), new).unwrap()
+        patiently(|| store.create_person(&OsEntropy, clock.wall_ms(), new.clone()))
     };
     let soon = Some(clock.wall_ms() + 60_000);
     // Good apart from one fault each.
     let expired = key("expired", Role::Ingest, soon);
     let revoked = key("revoked", Role::Ingest, None);
-    store.revoke(&revoked.id, clock.wall_ms()).unwrap();
+    patiently(|| store.revoke(&revoked.id, clock.wall_ms()));
     let persons: Vec<_> = Role::ALL.into_iter().map(|role| (role, person(role, None))).collect();
     let gone = person(Role::Dpo, None);
     let ending = person(Role::Dpo, soon);
@@ -202,7 +215,7 @@ async fn rig(local: Local) -> Rig {
     let old = rig.token(&persons[0].1.id, &persons[0].1.secret).await;
     let of_gone = rig.token(&gone.id, &gone.secret).await;
     let of_ending = rig.token(&ending.id, &ending.secret).await;
-    store.revoke(&gone.id, clock.wall_ms()).unwrap();
+    patiently(|| store.revoke(&gone.id, clock.wall_ms()));
     clock.advance_ms(120_000);
     for (role, person) in &persons {
         let token = rig.token(&person.id, &person.secret).await;

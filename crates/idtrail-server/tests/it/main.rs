@@ -19,6 +19,7 @@ mod kills;
 mod network;
 mod oidc;
 mod operations;
+mod operator;
 mod reading;
 mod rig;
 mod routes;
