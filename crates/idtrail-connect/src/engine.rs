@@ -190,6 +190,10 @@ impl Engine {
             Input::CursorSaved(saved) => self.cursor_saved(saved, now),
             Input::DeadSaved(saved) => self.dead_saved(saved, now),
             Input::EntryRead(entry) => self.dead_read(entry, now),
+            Input::EntryUnread => {
+                self.in_flight = None;
+                self.failed(&Failure::retry("log_unreadable", Status::none(), None), now);
+            }
             Input::Command(command) => self.command(command),
         }
         self.plan(now)

@@ -10,18 +10,26 @@
 //! What this crate must never do: change the log, keep an event of its own, put a value of an event or the text of a
 //! server's answer into an error, a log line or a dead letter.
 
+pub mod ddl;
 pub mod engine;
 mod event;
 mod feed;
 pub mod filter;
+mod http_client;
 pub mod mapping;
 mod path;
 pub mod personal;
 mod plan;
 mod position;
+pub mod rights;
 mod row;
+pub mod secret;
+pub mod settings;
+pub mod sink;
 pub mod store;
+mod tls;
 mod verdict;
+pub mod worker;
 
 pub use event::{Content, EVENT_MEMBER, EventRow, FeedEntry};
 pub use feed::{BoxFuture, Feed, FeedError};

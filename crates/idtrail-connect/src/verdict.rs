@@ -116,6 +116,11 @@ pub struct Rule<S: 'static> {
 }
 
 /// Returns the verdict on a status, from the first line that holds it.
-pub fn judge<S: PartialEq>(rules: &[Rule<S>], status: &S) -> Option<(Verdict, &'static str)> {
-    rules.iter().find(|rule| rule.statuses.contains(status)).map(|rule| (rule.verdict, rule.code))
+pub fn judge<S, T: ?Sized>(rules: &[Rule<S>], status: &T) -> Option<(Verdict, &'static str)>
+where
+    S: std::borrow::Borrow<T>,
+    T: PartialEq,
+{
+    let rule = rules.iter().find(|rule| rule.statuses.iter().any(|known| known.borrow() == status))?;
+    Some((rule.verdict, rule.code))
 }

@@ -105,6 +105,8 @@ pub enum Input {
     DeadSaved(bool),
     /// One entry was read again; `None` if it is not there.
     EntryRead(Option<Prepared>),
+    /// One entry could not be read again.
+    EntryUnread,
     /// A person wants something.
     Command(Command),
 }
