@@ -116,10 +116,10 @@ pub struct Rule<S: 'static> {
 }
 
 /// Returns the verdict on a status, from the first line that holds it.
-pub fn judge<S, T: ?Sized>(rules: &[Rule<S>], status: &T) -> Option<(Verdict, &'static str)>
+pub fn judge<S, T>(rules: &[Rule<S>], status: &T) -> Option<(Verdict, &'static str)>
 where
     S: std::borrow::Borrow<T>,
-    T: PartialEq,
+    T: PartialEq + ?Sized,
 {
     let rule = rules.iter().find(|rule| rule.statuses.iter().any(|known| known.borrow() == status))?;
     Some((rule.verdict, rule.code))

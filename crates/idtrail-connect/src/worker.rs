@@ -246,6 +246,7 @@ async fn run(
     let mut input = Input::Wake;
     let mut dead_shown = None;
     let mut grants: Option<Grants> = None;
+    let mut answer: Option<oneshot::Sender<()>> = None;
     loop {
         let now = Now { mono_ms: clock.monotonic_ns() / 1_000_000, wall_ms: clock.wall_ms() };
         let before = engine.circuit();
@@ -270,6 +271,10 @@ async fn run(
             state.idle = engine.is_idle();
         }
         shared.changed.notify_waiters();
+        // Only now: whoever gave a command and then looks must see what it did. Nobody may be there any more.
+        if let Some(answer) = answer.take() {
+            let _ = answer.send(());
+        }
         let wake_at = engine.wake_at();
         let sleep = async {
             match wake_at {
@@ -300,8 +305,7 @@ async fn run(
                 None => break,
             },
             Some((command, done)) = orders.recv() => {
-                // Taken at once; whoever asked sees the state from before the next step at worst.
-                let _ = done.send(());
+                answer = Some(done);
                 Input::Command(command)
             }
             () = sleep => Input::Wake,

@@ -8,8 +8,12 @@
     reason = "tests"
 )]
 
+mod files;
 mod filters;
 mod mappings;
+mod postgres;
+mod proxy;
 mod simulation;
 mod stores;
 mod support;
+mod webhook;

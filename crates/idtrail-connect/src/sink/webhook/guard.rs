@@ -117,6 +117,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     // Only global unicast is public at all; of it, Teredo, ORCHID, documentation and 6to4 can hide other addresses.
     let global = (a & 0xe000) == 0x2000;
-    let hiding = (a == 0x2001 && b < 0x0200) || (a == 0x2001 && b == 0x0db8) || a == 0x2002 || a == 0x3fff;
+    let hiding = matches!((a, b), (0x2001, 0..0x0200 | 0x0db8) | (0x2002 | 0x3fff, _));
     global && !hiding
 }
