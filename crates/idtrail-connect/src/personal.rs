@@ -1,0 +1,223 @@
+//! What may leave about a person, and in which form.
+//!
+//! Each sink says two things: `pii`, what goes out, and `erase`, how a person is taken out again. A target that cannot
+//! erase gets nothing that an erasure would have to reach: the customer and the interaction go out as references under a
+//! key of the sink's own, which means nothing to anybody without that key, or as ciphertext. A mapping that asks for
+//! more is refused when the configuration is read, never quietly emptied.
+//!
+//! Raw identifiers do not occur: the log holds none.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Map, Value};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::path::{Sensitivity, hex, member_sensitivity};
+
+/// What goes out about a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pii {
+    /// The customer's and the interaction's id, no hash of an identifier, no unknown member.
+    #[default]
+    None,
+    /// Everything the event holds: keyed hashes of identifiers, the client's own customer id, staff, unknown members.
+    Tokens,
+    /// As `none`, and the sealed leaf: ciphertext that becomes unreadable when its key is destroyed.
+    Sealed,
+}
+
+/// How a person is taken out of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Erase {
+    /// The person's rows are deleted, by a second principal with a grant of its own.
+    Delete,
+    /// The personal columns of the person's rows are set to null, by a second principal with a grant of its own.
+    Null,
+    /// Not at all: ledger tables, locked buckets, receivers that we cannot ask.
+    None,
+}
+
+/// The two choices of a sink together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privacy {
+    pii: Pii,
+    erase: Erase,
+}
+
+/// Why something may not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Keyed hashes to a target that cannot erase them.
+    #[error("pii = \"tokens\" needs erase = \"delete\" or \"null\": this target could never forget a person")]
+    TokensNeedErasure,
+    /// A personal value without `pii = "tokens"`.
+    #[error("this value is personal and needs pii = \"tokens\" with erase = \"delete\" or \"null\"")]
+    NeedsTokens,
+    /// A personal value to a target that cannot erase.
+    #[error("this value is personal and the target cannot erase it (erase = \"none\")")]
+    NeedsErasure,
+    /// The sealed leaf without `pii = "sealed"`.
+    #[error("log.sealed_leaf needs pii = \"sealed\"")]
+    NeedsSealed,
+}
+
+impl Privacy {
+    /// Checks that the two choices go together.
+    ///
+    /// # Errors
+    /// [`Refusal::TokensNeedErasure`].
+    pub fn new(pii: Pii, erase: Erase) -> Result<Self, Refusal> {
+        if pii == Pii::Tokens && erase == Erase::None {
+            return Err(Refusal::TokensNeedErasure);
+        }
+        Ok(Self { pii, erase })
+    }
+
+    /// Returns what goes out.
+    pub fn pii(self) -> Pii {
+        self.pii
+    }
+
+    /// Returns how a person is taken out.
+    pub fn erase(self) -> Erase {
+        self.erase
+    }
+
+    /// Tells whether customers and interactions go out as references of the sink's own.
+    pub fn uses_references(self) -> bool {
+        self.erase == Erase::None
+    }
+
+    /// Checks that a value may go out.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what would have to change.
+    pub fn permits(self, sensitivity: Sensitivity) -> Result<(), Refusal> {
+        match sensitivity {
+            Sensitivity::Plain | Sensitivity::Customer | Sensitivity::Interaction => Ok(()),
+            Sensitivity::Sealed if self.pii == Pii::Sealed => Ok(()),
+            Sensitivity::Sealed => Err(Refusal::NeedsSealed),
+            Sensitivity::Personal if self.erase == Erase::None => Err(Refusal::NeedsErasure),
+            Sensitivity::Personal if self.pii != Pii::Tokens => Err(Refusal::NeedsTokens),
+            Sensitivity::Personal => Ok(()),
+        }
+    }
+
+    /// Says in one sentence what the choice means for an erasure.
+    pub fn consequence(self) -> &'static str {
+        match (self.pii, self.erase) {
+            (_, Erase::Delete) => {
+                "an erasure deletes the person's rows; what the target keeps of deleted rows is named as residual"
+            }
+            (_, Erase::Null) => {
+                "an erasure nulls the personal columns of the person's rows; older versions are named as residual"
+            }
+            (Pii::Sealed, Erase::None) => {
+                "nothing is deleted here: rows hold references and ciphertext, which key destruction makes unreadable"
+            }
+            (_, Erase::None) => {
+                "nothing is deleted here: rows hold references that mean nothing without the sink's own key"
+            }
+        }
+    }
+}
+
+/// Makes the references of one sink. The key is wiped when dropped.
+pub struct References(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for References {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("References(…)")
+    }
+}
+
+impl References {
+    /// Takes the sink's own key. It never changes while the sink lives, or one customer would get two references.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
+    /// Returns the reference of a customer: `cr_` and 64 hex digits.
+    pub fn customer(&self, id: &str) -> String {
+        self.make("cr_", id)
+    }
+
+    /// Returns the reference of an interaction: `ir_` and 64 hex digits.
+    pub fn interaction(&self, id: &str) -> String {
+        self.make("ir_", id)
+    }
+
+    fn make(&self, kind: &str, id: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
+        // The kind has a fixed length, so no two pairs give the same input.
+        mac.update(kind.as_bytes());
+        mac.update(id.as_bytes());
+        format!("{kind}{}", hex(&mac.finalize().into_bytes()))
+    }
+}
+
+/// Returns what of an event may go out: known members that the choice permits, the customer and the interaction in the
+/// form in which this sink gets them.
+pub(crate) fn redact(
+    event: &Value,
+    privacy: Privacy,
+    customer: Option<&str>,
+    interaction: impl Fn(&str) -> String,
+) -> Value {
+    let Some(members) = event.as_object() else { return Value::Null };
+    let mut kept = Map::new();
+    for (name, value) in members {
+        match member_sensitivity(None, name) {
+            Sensitivity::Customer => {
+                // The client's own id stays with the client unless everything may go out.
+                let id = if privacy.pii == Pii::Tokens { value.as_str() } else { None };
+                if let Some(id) = id.or(customer) {
+                    kept.insert(name.clone(), id.into());
+                }
+            }
+            Sensitivity::Interaction => {
+                if let Some(id) = value.as_str() {
+                    kept.insert(name.clone(), interaction(id).into());
+                }
+            }
+            found if privacy.permits(found).is_ok() => {
+                kept.insert(name.clone(), strip(name, value, privacy));
+            }
+            _ => {
+                // What is known inside of an object that is not permitted whole, such as the scheme of hashes.
+                if let Some(value) = strip_known(name, value, privacy) {
+                    kept.insert(name.clone(), value);
+                }
+            }
+        }
+    }
+    Value::Object(kept)
+}
+
+/// Within a permitted object, unknown members are still personal.
+fn strip(parent: &str, value: &Value, privacy: Privacy) -> Value {
+    match value {
+        Value::Object(_) => strip_known(parent, value, privacy).unwrap_or(Value::Object(Map::new())),
+        // A known plain member is a scalar; a list in its place may hold anything.
+        Value::Array(_) if privacy.permits(Sensitivity::Personal).is_err() => Value::Null,
+        other => other.clone(),
+    }
+}
+
+fn strip_known(parent: &str, value: &Value, privacy: Privacy) -> Option<Value> {
+    let members = value.as_object()?;
+    if privacy.permits(Sensitivity::Personal).is_ok() {
+        return Some(value.clone());
+    }
+    let kept: Map<String, Value> = members
+        .iter()
+        .filter(|(name, value)| {
+            let scalar = !value.is_array() && !value.is_object();
+            scalar && privacy.permits(member_sensitivity(Some(parent), name)).is_ok()
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    (!kept.is_empty()).then_some(Value::Object(kept))
+}

@@ -1,0 +1,237 @@
+//! The configuration of one sink: as it is written (TOML or JSON), and checked.
+//!
+//! ```toml
+//! [[sink]]
+//! name = "warehouse"
+//! filter = "{{auditEvent}} != null"
+//! mapping = ["interaction.id → target.interaction_id", "{{auditEvent.timestamp}} → target.event_time"]
+//! pii = "none"
+//! erase = "delete"
+//! [sink.target]
+//! kind = "postgres"
+//! host = "db.example.net"
+//! # …
+//! ```
+//! Unknown keys are refused. Secrets are references. What a sink may not do is refused here, before anything is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idtrail_port::{Clock, Disk};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::ddl::Dialect;
+use crate::filter::{Filter, FilterError};
+use crate::mapping::{Mapping, MappingError};
+use crate::personal::{Erase, Pii, Privacy, References, Refusal};
+use crate::plan::Plan;
+use crate::secret::{Secret, SecretError, SecretRef, Secrets};
+use crate::sink::Sink;
+use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
+use crate::sink::postgres::{PostgresConfig, PostgresSink};
+use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
+
+/// One sink, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSettings {
+    /// Its name: lower-case letters, digits, `-` and `_`; also the name of its directory.
+    pub name: String,
+    /// Which entries it wants.
+    #[serde(default = "filter")]
+    pub filter: String,
+    /// What they become; everything, if there are no lines.
+    #[serde(default)]
+    pub mapping: Vec<String>,
+    /// What goes out about a person.
+    #[serde(default)]
+    pub pii: Pii,
+    /// How a person is taken out.
+    pub erase: Erase,
+    /// Longest time that one call may take, seconds.
+    #[serde(default = "deadline_s")]
+    pub deadline_s: u64,
+    /// Where the rows go.
+    pub target: TargetSettings,
+}
+
+/// Where the rows go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TargetSettings {
+    /// Files in a directory.
+    Files(FilesConfig),
+    /// PostgreSQL.
+    Postgres(PostgresConfig),
+    /// An HTTP receiver.
+    Webhook(WebhookConfig),
+}
+
+/// Why a sink's configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The name is not written as it must be.
+    #[error("a sink's name has 1 to 40 lower-case letters, digits, - and _")]
+    Name,
+    /// A table's name is not written as it must be.
+    #[error("a table's name has names of letters, digits, - and _ separated by dots")]
+    Table,
+    /// The filter does not read.
+    #[error("filter cannot be read")]
+    Filter(#[from] FilterError),
+    /// The mapping does not read, or asks for too much.
+    #[error("mapping cannot be used")]
+    Mapping(#[from] MappingError),
+    /// The two choices about persons do not go together.
+    #[error("choices about persons cannot be used")]
+    Privacy(#[from] Refusal),
+    /// The target cannot erase in the way that was chosen.
+    #[error("this target cannot erase persons: choose erase = \"none\"")]
+    CannotErase,
+    /// This build does not have what the target needs.
+    #[error("this build has no Parquet")]
+    NotBuilt,
+    /// The URL cannot be used.
+    #[error("url must be https:// (or http:// with allow_http) without user, password or fragment")]
+    Url,
+    /// A secret is not there.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A signing secret cannot be used.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// A network is not written as it must be.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+}
+
+/// What the sinks reach the outside through.
+#[derive(Clone)]
+pub struct Ports {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ports(…)")
+    }
+}
+
+impl SinkSettings {
+    /// Checks everything that can be checked without a target, and returns filter and mapping. `reference_key` is the
+    /// sink's own key for references, kept by the caller.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn plan(&self, reference_key: [u8; 32]) -> Result<Plan, SettingsError> {
+        let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if self.name.is_empty() || self.name.len() > 40 || !self.name.chars().all(named) {
+            return Err(SettingsError::Name);
+        }
+        if self.table().is_some_and(|table| !is_table_name(table)) {
+            return Err(SettingsError::Table);
+        }
+        let privacy = Privacy::new(self.pii, self.erase)?;
+        let erases = !matches!(self.target, TargetSettings::Files(_) | TargetSettings::Webhook(_));
+        if self.erase != Erase::None && !erases {
+            return Err(SettingsError::CannotErase);
+        }
+        if let TargetSettings::Files(files) = &self.target
+            && files.format == FileFormat::Parquet
+            && !cfg!(feature = "parquet")
+        {
+            return Err(SettingsError::NotBuilt);
+        }
+        let filter = Filter::parse(&self.filter)?;
+        let mapping = if self.mapping.is_empty() {
+            Mapping::default_for(privacy)
+        } else {
+            Mapping::parse(&self.mapping, privacy)?
+        };
+        Ok(Plan { filter, mapping, references: References::new(reference_key) })
+    }
+
+    /// Makes the sink. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if a secret is missing or something is not written as it must be.
+    pub fn sink(
+        &self,
+        plan: &Plan,
+        secrets: &dyn Secrets,
+        ports: &Ports,
+    ) -> Result<Box<dyn Sink>, SettingsError> {
+        let columns = plan.mapping.columns().to_vec();
+        let optional = |reference: &Option<SecretRef>| -> Result<Option<Secret>, SecretError> {
+            reference.as_ref().map(|reference| secrets.get(reference)).transpose()
+        };
+        Ok(match &self.target {
+            TargetSettings::Files(config) => {
+                Box::new(FilesSink::new(config.clone(), columns, ports.disk.clone()))
+            }
+            TargetSettings::Postgres(config) => {
+                let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
+                Box::new(PostgresSink::new(config.clone(), password, ca, columns))
+            }
+            TargetSettings::Webhook(config) => {
+                let url = checked_url(&config.url, config.allow_http)?;
+                let all =
+                    config.secrets.iter().map(|secret| secrets.get(secret)).collect::<Result<Vec<_>, _>>()?;
+                let (signer, guard) = (Signer::new(&all)?, Guard::new(&config.allow_networks)?);
+                let ca = optional(&config.ca)?;
+                Box::new(WebhookSink::new(
+                    config.clone(),
+                    url,
+                    signer,
+                    guard,
+                    ca,
+                    columns,
+                    ports.clock.clone(),
+                ))
+            }
+        })
+    }
+
+    /// Returns the longest time that one call may take.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_s.clamp(1, 600))
+    }
+
+    /// Returns the table and how its database writes tables, if the target has one.
+    pub fn dialect(&self) -> Option<(Dialect, &str)> {
+        match &self.target {
+            TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
+            TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
+        }
+    }
+
+    fn table(&self) -> Option<&str> {
+        self.dialect().map(|(_, table)| table)
+    }
+}
+
+/// Reads a URL that we may send credentials or signatures to.
+pub(crate) fn checked_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
+    let url = Url::parse(text).map_err(|_| SettingsError::Url)?;
+    let scheme = url.scheme() == "https" || (allow_http && url.scheme() == "http");
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if scheme && plain && url.host().is_some() { Ok(url) } else { Err(SettingsError::Url) }
+}
+
+fn is_table_name(table: &str) -> bool {
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let parts: Vec<&str> = table.split('.').collect();
+    parts.len() <= 3 && parts.iter().all(|part| !part.is_empty() && part.chars().all(named))
+}
+
+fn filter() -> String {
+    "{{auditEvent}} != null".to_owned()
+}
+
+fn deadline_s() -> u64 {
+    30
+}

@@ -1,0 +1,60 @@
+//! The outside systems, each in a folder of its own: `config` (what an admin says), `request` (pure: what is sent),
+//! `service` (connections, and the table from the target's statuses to verdicts).
+
+pub mod files;
+pub mod postgres;
+pub mod webhook;
+
+use crate::engine::{Ack, Batch, Cursor, Limits, Opened};
+use crate::feed::BoxFuture;
+use crate::verdict::Failure;
+
+/// One outside system. Calls come one at a time; a call that is not answered within its deadline is dropped, so whatever a
+/// call takes out of the sink (a connection) is put back only when it was answered.
+pub trait Sink: Send {
+    /// Returns what the target can take and what it needs.
+    fn limits(&self) -> Limits;
+
+    /// Opens a session and asks what the target has.
+    ///
+    /// # Errors
+    /// [`Failure`] with the verdict on it.
+    fn open<'a>(&'a mut self, cursor: &'a Cursor) -> BoxFuture<'a, Result<Opened, Failure>>;
+
+    /// Sends a batch and waits until the target has it for good.
+    ///
+    /// # Errors
+    /// [`Failure`] with the verdict on it.
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>>;
+
+    /// Asks the target what the writer may do. Called once after the first opening.
+    ///
+    /// # Errors
+    /// [`Failure`] if the target does not say.
+    fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>>;
+}
+
+/// What a writer may do that it should not be able to do.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Grants {
+    /// The target says that the writer can change or remove nothing.
+    AppendOnly,
+    /// The writer can do more than append.
+    Excess {
+        /// What it can do: `UPDATE`, `DELETE`, `TRUNCATE`, `OWNER`, `SUPERUSER` …
+        can: Vec<String>,
+    },
+    /// The target cannot be asked; an admin must look.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Grants {
+    /// Makes the verdict from what the writer can do too much.
+    pub fn from_excess(can: Vec<String>) -> Self {
+        if can.is_empty() { Self::AppendOnly } else { Self::Excess { can } }
+    }
+}

@@ -1,0 +1,16 @@
+//! JSON Lines and Parquet files in a directory: the embedded warehouse, readable by everything.
+//!
+//! Each batch becomes one file that is written beside, synced and renamed, so it is there whole or not at all. Its name
+//! holds the first and last place of its rows; the newest last place is the high-water mark, so a lost answer or a power
+//! cut leaves neither gap nor double. No file is ever changed.
+
+mod config;
+mod request;
+mod service;
+
+pub use config::{FileFormat, FilesConfig};
+pub use service::FilesSink;
+
+pub use request::to_json_lines;
+#[cfg(feature = "parquet")]
+pub use request::to_parquet;

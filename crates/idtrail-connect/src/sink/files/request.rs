@@ -1,0 +1,203 @@
+//! From a batch to the bytes of a file, and from names of files to places. Pure.
+
+use crate::engine::Batch;
+use crate::position::Position;
+use crate::row::Column;
+
+/// The name of a file: `events-<first>-<last>.jsonl`, or with `-<n>` for rows that were sent again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartName {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) again: Option<u32>,
+}
+
+const PREFIX: &str = "events-";
+/// Length of a place in a name.
+const TOKEN: usize = 31;
+
+impl PartName {
+    pub(crate) fn write(&self, extension: &str) -> String {
+        let again = self.again.map(|again| format!("-{again}")).unwrap_or_default();
+        format!("{PREFIX}{}-{}{again}.{extension}", self.first.to_token(), self.last.to_token())
+    }
+
+    /// Reads a name; `None` if the file is not one of ours.
+    pub(crate) fn read(name: &str, extension: &str) -> Option<Self> {
+        let body = name.strip_suffix(extension)?.strip_suffix('.')?.strip_prefix(PREFIX)?;
+        let first = Position::from_token(body.get(..TOKEN)?)?;
+        let rest = body.get(TOKEN..)?.strip_prefix('-')?;
+        let last = Position::from_token(rest.get(..TOKEN)?)?;
+        let again = match rest.get(TOKEN..)? {
+            "" => None,
+            more => Some(more.strip_prefix('-')?.parse().ok()?),
+        };
+        (first <= last).then_some(Self { first, last, again })
+    }
+}
+
+/// Writes one JSON object a line.
+pub fn to_json_lines(batch: &Batch, columns: &[Column]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(batch.rows.iter().map(|row| row.bytes() * 2).sum());
+    for row in &batch.rows {
+        let line = serde_json::Value::Object(row.to_json(columns));
+        out.extend_from_slice(line.to_string().as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
+#[cfg(feature = "parquet")]
+pub(crate) use parquet_file::keys;
+#[cfg(feature = "parquet")]
+pub use parquet_file::to_parquet;
+
+#[cfg(feature = "parquet")]
+mod parquet_file {
+    use std::sync::Arc;
+
+    use arrow_array::builder::{
+        BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    };
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use arrow_array::{ArrayRef, RecordBatch};
+    use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::errors::ParquetError;
+    use parquet::file::properties::WriterProperties;
+
+    use super::{Batch, Column, Position};
+    use crate::row::{Cell, ColumnType, LOG_ID, SEQ};
+
+    /// The schema of the files.
+    fn schema(columns: &[Column]) -> Arc<Schema> {
+        let mut fields =
+            vec![Field::new(LOG_ID, DataType::Int64, false), Field::new(SEQ, DataType::Int64, false)];
+        for column in columns {
+            let kind = match column.kind {
+                ColumnType::Int64 => DataType::Int64,
+                ColumnType::Text | ColumnType::Json => DataType::Utf8,
+                ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                ColumnType::Bool => DataType::Boolean,
+                ColumnType::Float64 => DataType::Float64,
+            };
+            fields.push(Field::new(&column.name, kind, !column.required));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Writes a Parquet file: one row group, zstd.
+    ///
+    /// # Errors
+    /// As the library reports them; only a row that does not fit the schema can cause one.
+    pub fn to_parquet(batch: &Batch, columns: &[Column]) -> Result<Vec<u8>, ParquetError> {
+        let schema = schema(columns);
+        let record = record(batch, columns, schema.clone())?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_created_by("idtrail".to_owned())
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        writer.write(&record)?;
+        writer.into_inner()
+    }
+
+    fn record(batch: &Batch, columns: &[Column], schema: Arc<Schema>) -> Result<RecordBatch, ArrowError> {
+        let rows = batch.rows.len();
+        let mut log_id = Int64Builder::with_capacity(rows);
+        let mut seq = Int64Builder::with_capacity(rows);
+        for row in &batch.rows {
+            log_id.append_value(i64::from(row.position.log_id.get()));
+            seq.append_value(i64::try_from(row.position.seq).unwrap_or(i64::MAX));
+        }
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(log_id.finish()), Arc::new(seq.finish())];
+        for (at, column) in columns.iter().enumerate() {
+            let cells = batch.rows.iter().map(|row| row.cells.get(at).unwrap_or(&Cell::Null));
+            arrays.push(array(column.kind, cells, rows));
+        }
+        RecordBatch::try_new(schema, arrays)
+    }
+
+    fn array<'a>(kind: ColumnType, cells: impl Iterator<Item = &'a Cell>, rows: usize) -> ArrayRef {
+        match kind {
+            ColumnType::Int64 => {
+                let mut builder = Int64Builder::with_capacity(rows);
+                cells.for_each(|cell| {
+                    builder.append_option(if let Cell::Int(number) = cell { Some(*number) } else { None });
+                });
+                Arc::new(builder.finish())
+            }
+            ColumnType::Timestamp => {
+                let mut builder = TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC");
+                cells.for_each(|cell| {
+                    builder.append_option(if let Cell::Timestamp(us) = cell { Some(*us) } else { None });
+                });
+                Arc::new(builder.finish())
+            }
+            ColumnType::Bool => {
+                let mut builder = BooleanBuilder::with_capacity(rows);
+                cells.for_each(|cell| {
+                    builder.append_option(if let Cell::Bool(flag) = cell { Some(*flag) } else { None });
+                });
+                Arc::new(builder.finish())
+            }
+            ColumnType::Float64 => {
+                let mut builder = Float64Builder::with_capacity(rows);
+                cells.for_each(|cell| {
+                    builder.append_option(if let Cell::Float(number) = cell { Some(*number) } else { None });
+                });
+                Arc::new(builder.finish())
+            }
+            ColumnType::Text | ColumnType::Json => {
+                let mut builder = StringBuilder::with_capacity(rows, rows * 64);
+                cells.for_each(|cell| {
+                    builder.append_option(match cell {
+                        Cell::Text(text) | Cell::Json(text) => Some(text.as_str()),
+                        _ => None,
+                    });
+                });
+                Arc::new(builder.finish())
+            }
+        }
+    }
+
+    /// Reads the places of a file's rows.
+    pub(crate) fn keys(bytes: Vec<u8>) -> Result<Vec<Position>, ParquetError> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
+        let mut found = Vec::new();
+        for record in reader {
+            let record = record?;
+            let column =
+                |name| record.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+            if let (Some(log_ids), Some(seqs)) = (column(LOG_ID), column(SEQ)) {
+                let pairs = log_ids.values().iter().zip(seqs.values().iter());
+                found.extend(pairs.filter_map(|(log_id, seq)| {
+                    Some(Position::new(u32::try_from(*log_id).ok()?, u64::try_from(*seq).ok()?))
+                }));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let name = PartName { first: Position::new(0, 3), last: Position::new(1, 9), again: None };
+        for name in [name, PartName { again: Some(12), ..name }] {
+            assert_eq!(PartName::read(&name.write("jsonl"), "jsonl"), Some(name));
+            assert_eq!(PartName::read(&name.write("jsonl"), "parquet"), None);
+        }
+        for other in ["events-.jsonl", "x.jsonl", "events-1-2.jsonl", &format!("{}.tmp", name.write("jsonl"))]
+        {
+            assert_eq!(PartName::read(other, "jsonl"), None);
+        }
+    }
+}

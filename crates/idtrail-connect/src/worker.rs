@@ -1,0 +1,463 @@
+//! Drives one sink: carries out what the engine decides, on a task of its own.
+//!
+//! Every call has a deadline, every queue is bounded, and nothing here decides anything. A sink that hangs, fails or is
+//! slow holds up its own worker only; the log and the other sinks do not know of it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use idtrail_port::{Clock, Disk, Entropy, random};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::engine::{
+    Action, Circuit, Command, Cursor, DeadLetter, Engine, EngineSettings, Input, LastFailure, Now,
+};
+use crate::feed::Feed;
+use crate::plan::Plan;
+use crate::position::Position;
+use crate::sink::{Grants, Sink};
+use crate::store::{Store, StoreError};
+use crate::verdict::Failure;
+
+/// What a worker is made of.
+pub struct Parts {
+    /// The sink's name, for log lines.
+    pub name: String,
+    /// Directory of the sink's memory.
+    pub dir: PathBuf,
+    /// Filter and mapping.
+    pub plan: Plan,
+    /// The outside system.
+    pub sink: Box<dyn Sink>,
+    /// The log.
+    pub feed: Arc<dyn Feed>,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Longest time that one call to the target may take.
+    pub deadline: Duration,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The state of a sink, for people and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SinkStatus {
+    /// Whether it delivers.
+    pub circuit: Circuit,
+    /// Everything before this place is settled: the source may let go of it.
+    pub replicated_up_to: Position,
+    /// Entries that are not settled.
+    pub lag_events: u64,
+    /// Time since the newest settled entry was received, if there are any to come; milliseconds.
+    pub lag_ms: u64,
+    /// Rows that the target confirmed.
+    pub delivered: u64,
+    /// Entries that the filter did not want.
+    pub filtered: u64,
+    /// Entries that could not be read any more.
+    pub erased: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Rows of an old origin that the log does not hold any more, after a restore.
+    pub beyond: Option<crate::engine::Beyond>,
+    /// The last failure since the last success.
+    pub last_failure: Option<LastFailure>,
+    /// What the writer may do; `None` until the target was asked.
+    pub grants: Option<Grants>,
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The worker has ended.
+    #[error("sink is not running")]
+    Ended,
+    /// The target cannot tell rows apart that it has already.
+    #[error("target does not recognise rows that it has, so older rows cannot be sent again")]
+    NotKeyed,
+}
+
+type Orders = mpsc::Sender<(Command, oneshot::Sender<()>)>;
+
+/// A running worker.
+pub struct Worker {
+    orders: Orders,
+    shared: Arc<Shared>,
+    feed: Arc<dyn Feed>,
+    clock: Arc<dyn Clock>,
+    keyed: bool,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Worker(…)")
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: tokio::sync::Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    circuit: Circuit,
+    cursor: Cursor,
+    dead: Arc<Vec<DeadLetter>>,
+    last_failure: Option<LastFailure>,
+    grants: Option<Grants>,
+    idle: bool,
+}
+
+impl Worker {
+    /// Opens the sink's memory and starts delivering. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Held` if another process runs this sink.
+    pub fn start(parts: Parts) -> Result<Self, StoreError> {
+        let (store, kept) = Store::open(parts.disk.clone(), &parts.dir)?;
+        let limits = parts.sink.limits();
+        let settings = EngineSettings::new(limits, u64::from_le_bytes(random(&*parts.entropy)));
+        let cursor = kept.cursor.unwrap_or_default();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                circuit: Circuit::Closed,
+                cursor: cursor.clone(),
+                dead: Arc::new(kept.dead.clone()),
+                last_failure: None,
+                grants: None,
+                idle: false,
+            }),
+            changed: tokio::sync::Notify::new(),
+        });
+        let (orders, taken) = mpsc::channel(16);
+        let (stop, stopped) = oneshot::channel();
+        let (feed, clock) = (parts.feed.clone(), parts.clock.clone());
+        let engine = Engine::new(settings, cursor, kept.dead);
+        let task = tokio::spawn(run(parts, engine, store, shared.clone(), taken, stopped));
+        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, stop, task })
+    }
+
+    /// Returns the state.
+    pub fn status(&self) -> SinkStatus {
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag_events = self.feed.count_from(state.cursor.next);
+        let age_ms = self.clock.wall_ms().saturating_sub(state.cursor.settled_ms);
+        SinkStatus {
+            circuit: state.circuit,
+            replicated_up_to: state.cursor.next,
+            lag_events,
+            lag_ms: if lag_events == 0 { 0 } else { u64::try_from(age_ms).unwrap_or(0) },
+            delivered: state.cursor.counts.delivered,
+            filtered: state.cursor.counts.filtered,
+            erased: state.cursor.counts.erased,
+            dead: state.dead.len() as u64,
+            beyond: state.cursor.beyond,
+            last_failure: state.last_failure.clone(),
+            grants: state.grants.clone(),
+        }
+    }
+
+    /// Returns the dead letters.
+    pub fn dead_letters(&self) -> Arc<Vec<DeadLetter>> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).dead.clone()
+    }
+
+    /// Gives a command and waits until the engine took it.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        if matches!(command, Command::ReplayFrom(_)) && !self.keyed {
+            return Err(CommandError::NotKeyed);
+        }
+        let (done, taken) = oneshot::channel();
+        self.orders.send((command, done)).await.map_err(|_| CommandError::Ended)?;
+        taken.await.map_err(|_| CommandError::Ended)
+    }
+
+    /// Waits until everything that is durable in the log is settled and saved. Never returns if the sink is stuck.
+    pub async fn caught_up(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.idle && self.feed.count_from(state.cursor.next) == 0 {
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends the worker. What is being sent is abandoned; the next start finds out what became of it.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        // A panic of the task has been reported by the runtime already.
+        let _ = self.task.await;
+    }
+}
+
+/// What the sink's own task is asked to do.
+enum Call {
+    Open(Cursor),
+    Deliver(crate::engine::Batch),
+}
+
+enum Told {
+    Input(Input),
+    Grants(Grants),
+}
+
+async fn run(
+    parts: Parts,
+    mut engine: Engine,
+    store: Store,
+    shared: Arc<Shared>,
+    mut orders: mpsc::Receiver<(Command, oneshot::Sender<()>)>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let Parts { name, plan, sink, feed, clock, deadline, .. } = parts;
+    let (told, mut heard) = mpsc::channel(16);
+    let (calls, called) = mpsc::channel(1);
+    let hands = Hands {
+        plan: Arc::new(plan),
+        feed,
+        // Uncontended: one save of a kind at a time, and the two kinds may wait for each other.
+        store: Arc::new(Mutex::new(store)),
+        told: told.clone(),
+        calls,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(sink, called, told, deadline));
+    let mut input = Input::Wake;
+    let mut dead_shown = None;
+    let mut grants: Option<Grants> = None;
+    let mut answer: Option<oneshot::Sender<()>> = None;
+    loop {
+        let now = Now { mono_ms: clock.monotonic_ns() / 1_000_000, wall_ms: clock.wall_ms() };
+        let before = engine.circuit();
+        let dead_changed = matches!(input, Input::DeadSaved(true));
+        for action in engine.step(input, now) {
+            hands.act(action, &mut tasks);
+        }
+        let circuit = engine.circuit();
+        if circuit != before {
+            report(&name, circuit, engine.last_failure());
+        }
+        if dead_changed || dead_shown.is_none() {
+            dead_shown = Some(Arc::new(engine.dead_letters().cloned().collect::<Vec<_>>()));
+        }
+        {
+            let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.circuit = circuit;
+            state.cursor = engine.cursor().clone();
+            state.dead = dead_shown.clone().unwrap_or_default();
+            state.last_failure = engine.last_failure().cloned();
+            state.grants.clone_from(&grants);
+            state.idle = engine.is_idle();
+        }
+        shared.changed.notify_waiters();
+        // Only now: whoever gave a command and then looks must see what it did. Nobody may be there any more.
+        if let Some(answer) = answer.take() {
+            let _ = answer.send(());
+        }
+        let wake_at = engine.wake_at();
+        let sleep = async {
+            match wake_at {
+                Some(at) => {
+                    // At least a millisecond: the clock is read in whole ones.
+                    let ms = at.saturating_sub(clock.monotonic_ns() / 1_000_000).max(1);
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        input = tokio::select! {
+            _ = &mut stop => break,
+            next = heard.recv() => match next {
+                Some(Told::Input(Input::Opened(opened, _))) => {
+                    let survived = opened.high_water.and_then(|newest| {
+                        let size = hands.feed.final_size(newest.log_id)?;
+                        Some(Position { log_id: newest.log_id, seq: size })
+                    });
+                    Input::Opened(opened, survived)
+                }
+                Some(Told::Input(next)) => next,
+                Some(Told::Grants(found)) => {
+                    warn_of(&name, &found);
+                    grants = Some(found);
+                    Input::Wake
+                }
+                None => break,
+            },
+            Some((command, done)) = orders.recv() => {
+                answer = Some(done);
+                Input::Command(command)
+            }
+            () = sleep => Input::Wake,
+        };
+        // Finished tasks are let go of.
+        while tasks.try_join_next().is_some() {}
+    }
+    tasks.shutdown().await;
+}
+
+/// Carries out actions.
+struct Hands {
+    plan: Arc<Plan>,
+    feed: Arc<dyn Feed>,
+    store: Arc<Mutex<Store>>,
+    told: mpsc::Sender<Told>,
+    calls: mpsc::Sender<Call>,
+}
+
+impl Hands {
+    fn act(&self, action: Action, tasks: &mut JoinSet<()>) {
+        let told = self.told.clone();
+        match action {
+            Action::Open(cursor) => self.call(Call::Open(cursor)),
+            Action::Deliver(batch) => self.call(Call::Deliver(batch)),
+            Action::Read { from, entries_max, bytes_max } => {
+                let (feed, plan) = (self.feed.clone(), self.plan.clone());
+                blocking(tasks, told, move || match feed.read(from, entries_max, bytes_max) {
+                    Ok(entries) => Input::Entries(entries.iter().map(|entry| plan.prepare(entry)).collect()),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "the log cannot be read for a sink");
+                        Input::ReadFailed
+                    }
+                });
+            }
+            Action::ReadOne(at) => {
+                let (feed, plan) = (self.feed.clone(), self.plan.clone());
+                blocking(tasks, told, move || match feed.read_one(at) {
+                    Ok(entry) => Input::EntryRead(entry.map(|entry| plan.prepare(&entry))),
+                    Err(_) => Input::EntryUnread,
+                });
+            }
+            Action::WaitFeed(from) => {
+                let feed = self.feed.clone();
+                tasks.spawn(async move {
+                    feed.wait(from).await;
+                    let _ = told.send(Told::Input(Input::FeedMoved)).await;
+                });
+            }
+            Action::SaveCursor(cursor) => {
+                let store = self.store.clone();
+                blocking(tasks, told, move || {
+                    let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    Input::CursorSaved(saved(store.save_cursor(&cursor)))
+                });
+            }
+            Action::SaveDead(changes) => {
+                let store = self.store.clone();
+                blocking(tasks, told, move || {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    Input::DeadSaved(saved(store.save_dead(&changes)))
+                });
+            }
+        }
+    }
+
+    fn call(&self, call: Call) {
+        // The engine makes one call at a time, so there is room.
+        if self.calls.try_send(call).is_err() {
+            tracing::error!("a sink was called while it was busy");
+        }
+    }
+}
+
+fn saved(result: Result<(), StoreError>) -> bool {
+    if let Err(error) = &result {
+        tracing::error!(error = %error, "a sink's memory cannot be written");
+    }
+    result.is_ok()
+}
+
+fn blocking(
+    tasks: &mut JoinSet<()>,
+    told: mpsc::Sender<Told>,
+    work: impl FnOnce() -> Input + Send + 'static,
+) {
+    tasks.spawn_blocking(move || {
+        // Fails only when the worker has ended.
+        let _ = told.blocking_send(Told::Input(work()));
+    });
+}
+
+/// Owns the sink and makes its calls one after another.
+async fn serve(
+    mut sink: Box<dyn Sink>,
+    mut calls: mpsc::Receiver<Call>,
+    told: mpsc::Sender<Told>,
+    deadline: Duration,
+) {
+    let mut asked = false;
+    while let Some(call) = calls.recv().await {
+        let input = match call {
+            Call::Open(cursor) => match tokio::time::timeout(deadline, sink.open(&cursor)).await {
+                Ok(Ok(opened)) => {
+                    if !std::mem::replace(&mut asked, true) {
+                        let grants = match tokio::time::timeout(deadline, sink.grants()).await {
+                            Ok(Ok(grants)) => grants,
+                            Ok(Err(failure)) => Grants::Unknown { reason: failure.code.to_owned() },
+                            Err(_) => Grants::Unknown { reason: "timeout".to_owned() },
+                        };
+                        let _ = told.send(Told::Grants(grants)).await;
+                    }
+                    Input::Opened(opened, None)
+                }
+                Ok(Err(failure)) => Input::OpenFailed(failure),
+                Err(_) => Input::OpenFailed(Failure::timeout()),
+            },
+            Call::Deliver(batch) => match tokio::time::timeout(deadline, sink.deliver(&batch)).await {
+                Ok(Ok(ack)) => Input::Delivered(ack),
+                Ok(Err(failure)) => Input::DeliverFailed(failure),
+                Err(_) => Input::DeliverFailed(Failure::timeout()),
+            },
+        };
+        if told.send(Told::Input(input)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn report(name: &str, circuit: Circuit, failure: Option<&LastFailure>) {
+    let code = failure.map_or("-", |failure| failure.code);
+    let status = failure.map_or("-", |failure| failure.status.as_str());
+    match circuit {
+        Circuit::Stopped => tracing::error!(sink = name, code, status, "sink stopped, a person must act"),
+        Circuit::Open => tracing::warn!(sink = name, code, status, "sink fails again and again"),
+        Circuit::Retrying => tracing::info!(sink = name, code, status, "sink failed, trying again"),
+        Circuit::Closed | Circuit::Paused => tracing::info!(sink = name, ?circuit, "sink changed its state"),
+    }
+}
+
+fn warn_of(name: &str, grants: &Grants) {
+    match grants {
+        Grants::AppendOnly => tracing::info!(sink = name, "the writer can append only"),
+        Grants::Excess { can } => {
+            tracing::warn!(
+                sink = name,
+                can = can.join(" "),
+                "the writer can do more than append: take it away"
+            );
+        }
+        Grants::Unknown { reason } => {
+            tracing::warn!(sink = name, reason, "the target does not say what the writer may do");
+        }
+    }
+}

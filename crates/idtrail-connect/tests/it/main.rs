@@ -1,0 +1,19 @@
+//! Tests of the crate at its boundary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod files;
+mod filters;
+mod mappings;
+mod postgres;
+mod proxy;
+mod simulation;
+mod stores;
+mod support;
+mod webhook;
