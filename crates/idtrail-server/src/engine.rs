@@ -35,7 +35,6 @@ use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
-use crate::balance::Balance;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
@@ -238,7 +237,6 @@ pub struct Engine {
     verifier: VerifierKey,
     issuer_seed: Secret32,
     quarantine: Quarantine,
-    balance: Balance,
     batch: BatchSettings,
     opened: Opened,
     /// Puts an end to the thread that keeps the high-water mark.
@@ -334,7 +332,6 @@ impl Engine {
             verifier,
             issuer_seed,
             quarantine,
-            balance: Balance::default(),
             batch: settings.batch,
             opened,
             marker: Mutex::new(Some(marker)),
@@ -439,9 +436,9 @@ impl Engine {
         &self.quarantine
     }
 
-    /// Returns where every event went.
-    pub fn balance(&self) -> &Balance {
-        &self.balance
+    /// Returns the wall time in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.ports.clock.wall_ms()).unwrap_or(0)
     }
 
     /// Returns how much one request may hold.

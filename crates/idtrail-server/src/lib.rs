@@ -9,7 +9,6 @@
 
 pub mod api;
 pub mod auth;
-pub mod balance;
 pub mod bench;
 pub mod cli;
 pub mod config;

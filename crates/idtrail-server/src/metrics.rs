@@ -5,11 +5,11 @@
 //! as an administrator wrote it, at most [`SOURCES_MAX`] of them. No customer, interaction, token or address is ever a
 //! label: metrics are kept for years by systems that know nothing of erasure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use idtrail_event::TypeCode;
 use idtrail_port::{Attributes, Clock, Disk, DiskFile, DiskLock, Open, Space};
@@ -21,11 +21,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
 
 /// Media type of what [`Metrics::encode`] returns.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Calling systems that get a label of their own; the others share `other`.
 pub const SOURCES_MAX: usize = 256;
+/// Label of events whose sender is not known, because its credential was refused. No key can have this name, because it
+/// holds a colon.
+const UNKNOWN_SOURCE: &str = "idtrail:unknown";
 
 /// Seconds: from a fast disk's sync to what nobody waits for.
 const BUCKETS_S: [f64; 14] =
@@ -99,6 +103,7 @@ struct ClassLabels {
 pub struct Metrics {
     registry: Registry,
     sources: RwLock<HashSet<String>>,
+    balance: Mutex<BTreeMap<Option<String>, Counts>>,
     ingested: Family<IngestLabels, Counter>,
     auth_failures: Family<ReasonLabels, Counter>,
     responses: Family<ClassLabels, Counter>,
@@ -136,6 +141,7 @@ impl Default for Metrics {
         registry.register("build", "The program that runs", build);
         let new = Self {
             sources: RwLock::default(),
+            balance: Mutex::default(),
             ingested: Family::default(),
             auth_failures: Family::default(),
             responses: Family::default(),
@@ -217,20 +223,19 @@ impl Metrics {
         self
     }
 
-    /// Starts counting one event of a calling system. It counts as refused unless something better is said.
-    pub fn intake<'m>(&'m self, source: &str, clock: &'m dyn Clock) -> Intake<'m> {
-        Intake {
-            metrics: self,
-            source: self.source(source),
-            clock,
-            started_ns: clock.monotonic_ns(),
-            said: false,
-        }
+    /// Starts counting one event of a sender that is not known yet. It counts as refused unless something better is said.
+    pub fn intake<'m>(&'m self, clock: &'m dyn Clock) -> Intake<'m> {
+        Intake { metrics: self, source: None, clock, started_ns: clock.monotonic_ns(), said: false }
     }
 
     /// Counts events of a calling system.
     pub fn ingested(&self, source: &str, r#type: TypeLabel, result: Outcome, events: u64) {
-        self.count(self.source(source), r#type, result, events);
+        self.count(Some(source), r#type, result, events);
+    }
+
+    /// Returns where every event went since the start, per calling system; `None` is for senders that are not known.
+    pub fn balance(&self) -> BTreeMap<Option<String>, Counts> {
+        self.balance.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a refused credential or a missing role; `reason` is a word of the program.
@@ -260,8 +265,11 @@ impl Metrics {
         Ok(text)
     }
 
-    fn count(&self, source: String, r#type: TypeLabel, result: Outcome, events: u64) {
-        self.ingested.get_or_create(&IngestLabels { source, r#type, result }).inc_by(events);
+    fn count(&self, source: Option<&str>, r#type: TypeLabel, result: Outcome, events: u64) {
+        let label = source.map_or_else(|| UNKNOWN_SOURCE.to_owned(), |name| self.source(name));
+        self.ingested.get_or_create(&IngestLabels { source: label, r#type, result }).inc_by(events);
+        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        balance.entry(source.map(str::to_owned)).or_default().add(result, events);
     }
 
     /// Returns the label of a calling system. The set can only grow to its limit.
@@ -279,16 +287,21 @@ impl Metrics {
     }
 }
 
-/// One event on its way. Dropped without a word, it counts as refused.
+/// One event on its way. Dropped without a word, it counts as refused, whatever way the request took.
 pub struct Intake<'m> {
     metrics: &'m Metrics,
-    source: String,
+    source: Option<String>,
     clock: &'m dyn Clock,
     started_ns: u64,
     said: bool,
 }
 
 impl Intake<'_> {
+    /// Says who sent it.
+    pub fn of(&mut self, source: &str) {
+        self.source = Some(source.to_owned());
+    }
+
     /// Says what became of the event; how long that took is measured if it is an acknowledgement.
     pub fn came_to(mut self, r#type: impl Into<TypeLabel>, result: Outcome) {
         self.said = true;
@@ -296,16 +309,47 @@ impl Intake<'_> {
             let nanoseconds = self.clock.monotonic_ns().saturating_sub(self.started_ns);
             self.metrics.ack_seconds.observe(nanoseconds as f64 / 1e9);
         }
-        self.metrics.count(std::mem::take(&mut self.source), r#type.into(), result, 1);
+        self.metrics.count(self.source.as_deref(), r#type.into(), result, 1);
+    }
+
+    /// Says that it was many events, which were counted with [`Metrics::ingested`].
+    pub fn was_many(mut self) {
+        self.said = true;
     }
 }
 
 impl Drop for Intake<'_> {
     fn drop(&mut self) {
         if !self.said {
-            let source = std::mem::take(&mut self.source);
-            self.metrics.count(source, TypeLabel::UNKNOWN, Outcome::Refused, 1);
+            self.metrics.count(self.source.as_deref(), TypeLabel::UNKNOWN, Outcome::Refused, 1);
         }
+    }
+}
+
+/// received = accepted + duplicate + quarantined + refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All events that arrived.
+    pub received: u64,
+    /// New in the log.
+    pub accepted: u64,
+    /// In the log already, or had been and were erased.
+    pub duplicate: u64,
+    /// In the quarantine.
+    pub quarantined: u64,
+    /// Not kept: the sender was told to come back, or to send something else.
+    pub refused: u64,
+}
+
+impl Counts {
+    fn add(&mut self, result: Outcome, events: u64) {
+        self.received += events;
+        *match result {
+            Outcome::Accepted => &mut self.accepted,
+            Outcome::Duplicate => &mut self.duplicate,
+            Outcome::Quarantined => &mut self.quarantined,
+            Outcome::Refused => &mut self.refused,
+        } += events;
     }
 }
 
@@ -411,13 +455,25 @@ mod tests {
     fn an_event_counts_once_and_as_refused_unless_something_better_is_said() {
         let metrics = Metrics::default();
         let clock = TestClock::at_s(1_790_000_000);
-        drop(metrics.intake("crm", &*clock));
-        let one = metrics.intake("crm", &*clock);
+        drop(metrics.intake(&*clock));
+        let mut refused = metrics.intake(&*clock);
+        refused.of("crm");
+        drop(refused);
+        let mut many = metrics.intake(&*clock);
+        many.of("crm");
+        many.was_many();
+        let mut one = metrics.intake(&*clock);
+        one.of("crm");
         clock.advance_ms(3);
         one.came_to(TypeCode::ANONYMOUS, Outcome::Accepted);
         metrics.ingested("crm", TypeLabel::UNKNOWN, Outcome::Quarantined, 7);
+        let balance = metrics.balance();
+        let crm = balance[&Some("crm".to_owned())];
+        assert_eq!(crm, Counts { received: 9, accepted: 1, quarantined: 7, refused: 1, ..Counts::default() });
+        assert_eq!(balance[&None], Counts { received: 1, refused: 1, ..Counts::default() });
         let text = metrics.encode().unwrap();
         for line in [
+            "idtrail_events_ingested_total{source=\"idtrail:unknown\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
             "idtrail_events_ingested_total{source=\"crm\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
             "idtrail_events_ingested_total{source=\"crm\",type=\"ANONYMOUS\",result=\"accepted\"} 1\n",
             "idtrail_events_ingested_total{source=\"crm\",type=\"UNKNOWN\",result=\"quarantined\"} 7\n",

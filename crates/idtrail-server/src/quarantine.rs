@@ -347,6 +347,15 @@ impl Quarantine {
         known.order.keys().map(|(_, id)| *id).filter(|id| known.entries.get(id).is_some_and(&fits)).collect()
     }
 
+    /// Returns how many entries there are of each of the clients' own customer ids, keyed.
+    pub fn customers(&self) -> BTreeMap<Key, u64> {
+        let mut customers = BTreeMap::new();
+        for customer in self.known().entries.values().filter_map(|entry| entry.customer) {
+            *customers.entry(customer).or_insert(0) += 1;
+        }
+        customers
+    }
+
     /// Opens an entry; `None` if there is none.
     ///
     /// # Errors

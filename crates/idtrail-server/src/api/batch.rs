@@ -7,29 +7,27 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRef as _, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use idtrail_event::{Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, check, parse_json};
+use idtrail_event::{
+    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, Rejected, SourceCode, ValidEvent, check, parse_json,
+};
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
-use idtrail_tlog::LogIndex;
 use idtrail_verify::{ReceiptWarning, time_text};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::envelope::Incoming;
-use super::{AppState, body, events, intake};
-use crate::auth::Auth;
-use crate::balance::Fate;
-use crate::credentials::Role;
-use crate::engine::{Engine, Outcome};
-use crate::metrics::{self, TypeLabel};
+use super::{AppState, blocking, body, events, intake};
+use crate::engine::{self, Engine};
+use crate::metrics::{Outcome, TypeLabel};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
-use crate::quarantine::{QuarantineError, Reason, Sender};
+use crate::quarantine::{QuarantineError, QuarantineId, Reason, Sender};
 
 /// What became of one event.
 #[derive(Debug, Default, Serialize)]
@@ -105,16 +103,8 @@ pub async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let engine = Arc::clone(state.engine());
-    let mut tally = engine.balance().begin();
-    let auth = Arc::<Auth>::from_ref(&state);
-    let system = auth.calling_system(&headers)?;
-    tally.of(system.name());
-    system.require(&[Role::Ingest])?;
-    let person = if headers.contains_key(http::header::AUTHORIZATION) {
-        Some(auth.person(&headers).await?)
-    } else {
-        None
-    };
+    let mut counted = state.metrics().intake(&*state.engine().ports().clock);
+    let (system, person) = intake::sender(&state, &headers, &mut counted).await?;
     let actor = person.as_ref().map(|person| person.id().to_owned());
     let key = events::idempotency_key(&headers)?;
     let media = body::media_type(
@@ -143,40 +133,33 @@ pub async fn post_events(
             texts.into_iter().enumerate().map(|(at, text)| reading.read(&for_reading, at, text)).collect();
         Ok::<_, Problem>((reading, read))
     };
-    let (reading, mut read) = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())??;
+    let (reading, mut read) = blocking(read).await?;
     // Until the log has answered, nothing is kept anywhere: a refused batch can be sent again as it is.
-    let commands = read.iter_mut().filter_map(Read::take_command).collect();
-    let receiver = engine.submit_all(commands).map_err(|error| events::unavailable(&error))?;
-    let wait = async {
-        if read.iter().any(|one| matches!(one, Read::Good { .. })) {
-            receiver.await.map_err(|_| Problem::unavailable("the log has stopped", 5))
-        } else {
-            Ok(Vec::new())
-        }
+    let commands: Vec<Command> = read.iter_mut().filter_map(Read::take_command).collect();
+    let outcomes = if commands.is_empty() {
+        Vec::new()
+    } else {
+        let receiver = engine.submit_all(commands).map_err(|error| events::unavailable(&error))?;
+        let late = "the events were not stored in time; they may be stored later";
+        tokio::time::timeout(state.request_timeout(), receiver)
+            .await
+            .map_err(|_| Problem::unavailable(late, 1))?
+            .map_err(|_| Problem::unavailable("the log has stopped", 5))?
     };
-    let outcomes = tokio::time::timeout(state.request_timeout(), wait).await.map_err(|_| {
-        Problem::unavailable("the events were not stored in time; they may be stored later", 1)
-    })??;
     let answering = Arc::clone(&engine);
-    let answer = tokio::task::spawn_blocking(move || reading.answer(&answering, read, outcomes))
-        .await
-        .map_err(|_| Problem::internal())??;
+    let answer = blocking(move || reading.answer(&answering, read, outcomes)).await?;
     let counts = &answer.counts;
-    tally.add(Fate::Accepted, counts.created);
-    tally.add(Fate::Duplicate, counts.duplicate + counts.erased);
-    tally.add(Fate::Quarantined, counts.invalid + counts.conflict);
-    tally.add(Fate::Refused, counts.unreadable + counts.refused);
-    let metrics = state.metrics();
     for (result, events) in [
-        (metrics::Outcome::Accepted, counts.created),
-        (metrics::Outcome::Duplicate, counts.duplicate + counts.erased),
-        (metrics::Outcome::Quarantined, counts.invalid + counts.conflict),
-        (metrics::Outcome::Refused, counts.unreadable + counts.refused),
+        (Outcome::Accepted, counts.created),
+        (Outcome::Duplicate, counts.duplicate + counts.erased),
+        (Outcome::Quarantined, counts.invalid + counts.conflict),
+        (Outcome::Refused, counts.unreadable + counts.refused),
     ] {
         if events > 0 {
-            metrics.ingested(system.name(), TypeLabel::UNKNOWN, result, events);
+            state.metrics().ingested(system.name(), TypeLabel::UNKNOWN, result, events);
         }
     }
+    counted.was_many();
     let bytes = serde_json::to_vec(&answer).map_err(|_| Problem::internal())?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }
@@ -218,15 +201,26 @@ struct Reading {
 
 /// One event, read and checked.
 enum Read {
-    Good { command: Option<Command>, warnings: Vec<ReceiptWarning>, body: Value, incoming: Door },
-    Invalid { rejected: Box<idtrail_event::Rejected>, incoming: Door },
-    Unreadable { bytes: Vec<u8>, problem: Problem },
+    Good {
+        command: Option<Command>,
+        event: Box<ValidEvent>,
+        door: Door,
+    },
+    Invalid {
+        rejected: Box<Rejected>,
+        door: Door,
+    },
+    /// The bytes are those of the line, or of the value written out again.
+    Unreadable {
+        bytes: Vec<u8>,
+        problem: Problem,
+    },
     TooLarge,
 }
 
 /// Through which door an event came, and by what its repetition is recognised.
 struct Door {
-    source: idtrail_event::SourceCode,
+    source: SourceCode,
     dedupe: Dedupe<'static>,
 }
 
@@ -241,24 +235,26 @@ impl Read {
 
 impl Reading {
     fn read(&self, engine: &Engine, at: usize, text: Text) -> Read {
-        let unreadable = |bytes: Vec<u8>, problem| Read::Unreadable { bytes, problem };
-        let (value, bytes) = match text {
-            Text::Value(value) => (value, None),
+        let value = match text {
+            Text::Value(value) => value,
             Text::Line(line) => match intake::parse(&line, self.event_bytes_max) {
-                Ok(value) => (value, Some(line)),
-                Err(problem) => return unreadable(line, problem),
+                Ok(value) => value,
+                Err(problem) => return Read::Unreadable { bytes: line, problem },
             },
         };
-        // A list as a whole may be long; no event in it may be longer than one alone.
-        let bytes = bytes.unwrap_or_else(|| value.to_string().into_bytes());
-        if bytes.len() > self.event_bytes_max {
+        // A batch may be long; no event in it may be longer than one alone.
+        let mut length = Length(0);
+        if serde_json::to_writer(&mut length, &value).is_err() || length.0 > self.event_bytes_max {
             return Read::TooLarge;
         }
-        let incoming = match Incoming::of_item(self.media, value) {
+        // Only envelopes can be unreadable by themselves, and the note of one that is needs its bytes.
+        let copy = Incoming::is_enveloped(self.media, &value).then(|| value.to_string());
+        let Incoming { body, source, dedupe } = match Incoming::of_item(self.media, value) {
             Ok(incoming) => incoming,
-            Err(problem) => return unreadable(bytes, problem),
+            Err(problem) => {
+                return Read::Unreadable { bytes: copy.unwrap_or_default().into_bytes(), problem };
+            }
         };
-        let Incoming { body, source, dedupe } = incoming;
         let dedupe = match &self.key {
             Some(key) => {
                 let id = format!("{}#{at}", String::from_utf8_lossy(key.id_bytes()));
@@ -266,19 +262,17 @@ impl Reading {
             }
             None => dedupe,
         };
-        let incoming = Door { source, dedupe };
+        let door = Door { source, dedupe };
         match check(body, engine.rules(), engine.ports().clock.wall_ms()) {
-            Err(rejected) => Read::Invalid { rejected, incoming },
+            Err(rejected) => Read::Invalid { rejected, door },
             Ok(event) => {
-                let dedupe = incoming.dedupe.clone();
-                let actor = self.actor.as_deref();
+                let (actor, dedupe) = (self.actor.as_deref(), door.dedupe.clone());
                 let command =
-                    Command::prepare(engine.hasher(), &event, incoming.source, &self.system, actor, dedupe);
+                    Command::prepare(engine.hasher(), &event, door.source, &self.system, actor, dedupe);
                 if command.leaf_bytes_max() > LEAF_BYTES_MAX {
                     return Read::TooLarge;
                 }
-                let warnings = events::warnings(&event);
-                Read::Good { command: Some(command), warnings, body: event.body().clone(), incoming }
+                Read::Good { command: Some(command), event: Box::new(event), door }
             }
         }
     }
@@ -287,7 +281,7 @@ impl Reading {
         &self,
         engine: &Engine,
         read: Vec<Read>,
-        outcomes: Vec<Outcome>,
+        outcomes: Vec<engine::Outcome>,
     ) -> Result<BatchAnswer, Problem> {
         let mut outcomes = outcomes.into_iter();
         let mut answer = BatchAnswer {
@@ -300,26 +294,34 @@ impl Reading {
         };
         for one in read {
             let item = match one {
-                Read::Good { warnings, body, incoming, .. } => {
+                Read::Good { event, door, .. } => {
                     let outcome = outcomes.next().unwrap_or(Err(LogError::Stopped));
-                    self.stored(engine, outcome, (warnings, body, incoming), &mut answer)?
+                    self.stored(engine, outcome, (&event, door), &mut answer)?
                 }
-                Read::Invalid { rejected, incoming } => {
-                    answer.counts.invalid += 1;
+                Read::Invalid { rejected, door } => {
                     let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
-                    let id = self.keep(engine, incoming, *rejected)?;
-                    Item { status: "invalid", quarantine_id: Some(id), errors, ..Item::default() }
+                    let kept = engine.quarantine().keep(&self.sender(door), *rejected, engine.now_ms());
+                    quarantined(
+                        "invalid",
+                        errors,
+                        kept,
+                        &mut answer.counts.invalid,
+                        &mut answer.counts.refused,
+                    )
                 }
                 Read::Unreadable { bytes, problem } => {
-                    answer.counts.unreadable += 1;
                     let errors = if problem.errors().is_empty() {
                         let hint = "send a JSON object with auditEvent, alone or in its envelope";
                         vec![FieldError::new("", "unreadable", "the event cannot be read", hint)]
                     } else {
                         problem.errors().to_vec()
                     };
-                    let id = self.note(engine, &bytes, &errors)?;
-                    Item { status: "unreadable", quarantine_id: Some(id), errors, ..Item::default() }
+                    let reason = errors.first().map(Reason::from).ok_or_else(Problem::internal)?;
+                    let door = Door { source: SourceCode::API, dedupe: Dedupe::CONTENT };
+                    let sender = self.sender(door);
+                    let kept = engine.quarantine().keep_unparsed(&sender, &bytes, reason, engine.now_ms());
+                    let counts = &mut answer.counts;
+                    quarantined("unreadable", errors, kept, &mut counts.unreadable, &mut counts.refused)
                 }
                 Read::TooLarge => {
                     answer.counts.refused += 1;
@@ -339,8 +341,8 @@ impl Reading {
     fn stored(
         &self,
         engine: &Engine,
-        outcome: Outcome,
-        (warnings, body, incoming): (Vec<ReceiptWarning>, Value, Door),
+        outcome: engine::Outcome,
+        (event, door): (&ValidEvent, Door),
         answer: &mut BatchAnswer,
     ) -> Result<Item, Problem> {
         let counts = &mut answer.counts;
@@ -350,13 +352,14 @@ impl Reading {
                 answer.received_at = Some(time_text(received_ms));
                 let leaf_hash = commit.leaf_hash(first).ok_or_else(Problem::internal)?.to_string();
                 let (index, leaf_hash) = (Some(first.get()), Some(leaf_hash));
+                let warnings = events::warnings(event);
                 Ok(Item { status: "created", index, leaf_hash, warnings, ..Item::default() })
             }
             Answer::Existing(at) => {
                 counts.duplicate += 1;
-                let leaf_hash =
-                    leaf_hash(engine, at).map_err(|error| events::unavailable(&error))?.to_string();
-                let (index, leaf_hash) = (Some(at.get()), Some(leaf_hash));
+                let leaf_hash = engine.reader().leaf_hash(at).map_err(|error| events::unavailable(&error))?;
+                let (index, leaf_hash) = (Some(at.get()), Some(leaf_hash.to_string()));
+                let warnings = events::warnings(event);
                 Ok(Item { status: "duplicate", index, leaf_hash, warnings, ..Item::default() })
             }
             Answer::Refused(Refusal::Erased) => {
@@ -364,11 +367,11 @@ impl Reading {
                 Ok(Item { status: "erased", ..Item::default() })
             }
             Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
-                counts.conflict += 1;
-                let id = self.keep(engine, incoming, intake::conflict(body))?;
+                let rejected = intake::conflict(event.body().clone());
+                let kept = engine.quarantine().keep(&self.sender(door), rejected, engine.now_ms());
                 let hint = "use a new id for a new event";
                 let errors = vec![FieldError::new("", "conflict", events::CONFLICT, hint)];
-                Ok(Item { status: "conflict", quarantine_id: Some(id), errors, ..Item::default() })
+                Ok(quarantined("conflict", errors, kept, &mut counts.conflict, &mut counts.refused))
             }
             Answer::Refused(Refusal::Unavailable) => {
                 counts.refused += 1;
@@ -387,32 +390,39 @@ impl Reading {
             dedupe: door.dedupe,
         }
     }
+}
 
-    fn keep(
-        &self,
-        engine: &Engine,
-        door: Door,
-        rejected: idtrail_event::Rejected,
-    ) -> Result<String, Problem> {
-        let kept = engine.quarantine().keep(&self.sender(door), rejected, now_ms(engine));
-        text(kept)
+/// Returns what became of a refused event: it is kept, or the sender has to come back with it.
+fn quarantined(
+    status: &'static str,
+    errors: Vec<FieldError>,
+    kept: Result<QuarantineId, QuarantineError>,
+    counted: &mut u64,
+    refused: &mut u64,
+) -> Item {
+    match kept {
+        Ok(id) => {
+            *counted += 1;
+            Item { status, quarantine_id: Some(id.to_string()), errors, ..Item::default() }
+        }
+        Err(error) => {
+            *refused += 1;
+            intake::log_not_kept(&error);
+            Item { status: "unavailable", errors, ..Item::default() }
+        }
+    }
+}
+
+/// Counts the bytes that are written to it.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
     }
 
-    fn note(&self, engine: &Engine, bytes: &[u8], errors: &[FieldError]) -> Result<String, Problem> {
-        let door = Door { source: idtrail_event::SourceCode::API, dedupe: Dedupe::CONTENT };
-        let reason = errors.first().map(Reason::from).ok_or_else(Problem::internal)?;
-        text(engine.quarantine().keep_unparsed(&self.sender(door), bytes, reason, now_ms(engine)))
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
-}
-
-fn text(kept: Result<crate::quarantine::QuarantineId, QuarantineError>) -> Result<String, Problem> {
-    kept.map(|id| id.to_string()).map_err(|error| intake::cannot_keep(&error))
-}
-
-fn now_ms(engine: &Engine) -> u64 {
-    u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0)
-}
-
-fn leaf_hash(engine: &Engine, index: LogIndex) -> Result<idtrail_tlog::Hash, LogError> {
-    engine.reader().leaf_hash(index)
 }

@@ -4,7 +4,6 @@
 //! at exactly one size S of the log, after everything that it needs has caught up with S; if that takes too long the
 //! answer is 503, never a shorter list. What was not asked is named in `coverage`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -209,14 +208,8 @@ fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, Answer
 /// customer.
 fn quarantined(engine: &Engine, id: &str, subject: Option<GlobalCustomerId>) -> Result<u64, AnswerError> {
     let asked = engine.hasher().customer(id);
-    let mut ids = BTreeMap::new();
-    for (_, entry) in engine.quarantine().list(None, usize::MAX) {
-        if let Some(customer) = entry.customer {
-            *ids.entry(customer).or_insert(0) += 1;
-        }
-    }
     let mut count = 0;
-    for (customer, entries) in ids {
+    for (customer, entries) in engine.quarantine().customers() {
         if customer == asked || subject.is_some() && engine.lookup().customer(&customer)? == subject {
             count += entries;
         }

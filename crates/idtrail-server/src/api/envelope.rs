@@ -54,23 +54,29 @@ impl Incoming {
         Self::of_item(media, value)
     }
 
+    /// Tells whether there is an envelope around the event.
+    pub(crate) fn is_enveloped(media: &str, value: &Value) -> bool {
+        media == body::CLOUD_EVENT || media == body::CLOUD_EVENTS || is_event_bridge(value)
+    }
+
     /// Takes one event of a request that may hold more.
     ///
     /// # Errors
     /// 422.
     pub(crate) fn of_item(media: &str, value: Value) -> Result<Self, Problem> {
+        let is_event_bridge = is_event_bridge(&value);
         match value {
             Value::Object(members) if media == body::CLOUD_EVENT || media == body::CLOUD_EVENTS => {
                 structured(members)
             }
-            Value::Object(members)
-                if members.contains_key("detail-type") && !members.contains_key("auditEvent") =>
-            {
-                event_bridge(members)
-            }
+            Value::Object(members) if is_event_bridge => event_bridge(members),
             body => Ok(Self { body, source: SourceCode::API, dedupe: Dedupe::CONTENT }),
         }
     }
+}
+
+fn is_event_bridge(value: &Value) -> bool {
+    value.get("detail-type").is_some() && value.get("auditEvent").is_none()
 }
 
 fn invalid(pointer: &str, message: &'static str, hint: &'static str) -> Problem {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRef as _, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -20,9 +20,7 @@ use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
 
 use super::envelope::Incoming;
 use super::{AppState, body, intake};
-use crate::auth::Auth;
-use crate::balance::Fate;
-use crate::credentials::Role;
+use crate::auth::Person;
 use crate::engine::Engine;
 use crate::metrics::{Outcome, TypeLabel};
 use crate::openapi::{self, schema};
@@ -83,20 +81,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let engine = state.engine();
-    let mut tally = engine.balance().begin();
-    let auth = Arc::<Auth>::from_ref(state);
-    let system = auth.calling_system(headers)?;
-    tally.of(system.name());
-    let counted = state.metrics().intake(system.name(), &*engine.ports().clock);
-    system.require(&[Role::Ingest])?;
+    let mut counted = state.metrics().intake(&*engine.ports().clock);
+    let (system, person) = intake::sender(state, headers, &mut counted).await?;
     state.budgets().take_events(system.key_id(), 1)?;
-    // A person may act through the calling system; then the token has to be a good one.
-    let person = if headers.contains_key(http::header::AUTHORIZATION) {
-        Some(auth.person(headers).await?)
-    } else {
-        None
-    };
-    let actor = person.as_ref().map(crate::auth::Person::id);
+    let actor = person.as_ref().map(Person::id);
     let idempotency = idempotency_key(headers)?;
     let media = body::media_type(
         headers,
@@ -121,7 +109,6 @@ where
         Err(rejected) => {
             let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
             let id = intake::quarantine(engine, sender, source, dedupe, *rejected).await?;
-            tally.came_to(Fate::Quarantined);
             counted.came_to(TypeLabel::UNKNOWN, Outcome::Quarantined);
             return Err(Problem::invalid(errors).with_quarantine(id));
         }
@@ -139,17 +126,14 @@ where
         .map_err(|error| unavailable(&error))?;
     match &answer {
         Answer::Appended { .. } => {
-            tally.came_to(Fate::Accepted);
             counted.came_to(event.event_type(), Outcome::Accepted);
         }
         Answer::Existing(_) | Answer::Refused(Refusal::Erased) => {
-            tally.came_to(Fate::Duplicate);
             counted.came_to(event.event_type(), Outcome::Duplicate);
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             let rejected = intake::conflict(event.body().clone());
             let id = intake::quarantine(engine, sender, source, dedupe, rejected).await?;
-            tally.came_to(Fate::Quarantined);
             counted.came_to(event.event_type(), Outcome::Quarantined);
             return Err(Problem::conflict(CONFLICT).with_quarantine(id));
         }

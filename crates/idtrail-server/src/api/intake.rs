@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef as _;
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use idtrail_event::{Dedupe, Finding, JsonLimits, Rejected, SourceCode, parse_json};
 use serde_json::Value;
 
-use super::body;
+use super::{AppState, blocking, body};
+use crate::auth::{Auth, CallingSystem, Person};
+use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::metrics::Intake;
 use crate::problem::{Code, Problem};
 use crate::quarantine::{self, QuarantineError, QuarantineId, Reason};
 
@@ -18,6 +24,24 @@ pub(crate) struct Sender<'a> {
     pub(crate) system: &'a str,
     /// The acting person's id.
     pub(crate) actor: Option<&'a str>,
+}
+
+/// Returns the system that sends events, and the person who acts through it if there is one: then the token has to be a
+/// good one.
+///
+/// # Errors
+/// 401 or 403.
+pub(crate) async fn sender(
+    state: &AppState,
+    headers: &HeaderMap,
+    counted: &mut Intake<'_>,
+) -> Result<(CallingSystem, Option<Person>), Problem> {
+    let auth = Arc::<Auth>::from_ref(state);
+    let system = auth.calling_system(headers)?;
+    counted.of(system.name());
+    system.require(&[Role::Ingest])?;
+    let person = if headers.contains_key(AUTHORIZATION) { Some(auth.person(headers).await?) } else { None };
+    Ok((system, person))
 }
 
 /// Parses one event, in its envelope or without.
@@ -43,10 +67,10 @@ pub(crate) async fn quarantine(
     let (system, actor) = (sender.system.to_owned(), sender.actor.map(str::to_owned));
     let keep = move || {
         let sender = quarantine::Sender { system: &system, actor: actor.as_deref(), source, dedupe };
-        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
+        let now_ms = engine.now_ms();
         engine.quarantine().keep(&sender, rejected, now_ms)
     };
-    blocking(keep).await
+    kept(keep).await
 }
 
 /// Leaves a note of a body that cannot be read: its size, a keyed digest, and the place of the error. Returns the
@@ -72,10 +96,10 @@ pub(crate) async fn note_unparsed(
     let keep = move || {
         let (source, dedupe) = (SourceCode::API, Dedupe::CONTENT);
         let sender = quarantine::Sender { system: &system, actor: actor.as_deref(), source, dedupe };
-        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
+        let now_ms = engine.now_ms();
         engine.quarantine().keep_unparsed(&sender, &bytes, reason, now_ms)
     };
-    match blocking(keep).await {
+    match kept(keep).await {
         Ok(id) => problem.with_quarantine(id),
         Err(unavailable) => unavailable,
     }
@@ -92,18 +116,18 @@ pub(crate) fn conflict(body: Value) -> Rejected {
     Rejected { violations: vec![violation], body, redacted: 0 }
 }
 
-async fn blocking(
+async fn kept(
     keep: impl FnOnce() -> Result<QuarantineId, QuarantineError> + Send + 'static,
 ) -> Result<String, Problem> {
-    match tokio::task::spawn_blocking(keep).await {
-        Ok(Ok(id)) => Ok(id.to_string()),
-        Ok(Err(error)) => Err(cannot_keep(&error)),
-        Err(_) => Err(Problem::internal()),
-    }
+    blocking(move || keep().map(|id| id.to_string()).map_err(|error| not_kept(&error))).await
 }
 
-/// Returns the problem of a quarantine that cannot keep something.
-pub(crate) fn cannot_keep(error: &QuarantineError) -> Problem {
+/// Tells the operator that a refused event cannot be kept.
+pub(crate) fn log_not_kept(error: &QuarantineError) {
     tracing::error!(error = error as &dyn std::error::Error, "a refused event cannot be kept");
+}
+
+fn not_kept(error: &QuarantineError) -> Problem {
+    log_not_kept(error);
     Problem::unavailable("the event is refused, and the quarantine cannot keep it at the moment", 5)
 }

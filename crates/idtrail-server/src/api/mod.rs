@@ -9,17 +9,22 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, CallingSystem};
+use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::limits::Budgets;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::openapi;
-use crate::problem::{self, Envelope, RequestIds};
+use crate::problem::{self, Envelope, Problem, RequestIds};
 
 pub mod batch;
 mod body;
@@ -104,14 +109,22 @@ impl AppState {
         self.0.request_timeout
     }
 
+    /// Goes on only if a calling system has one of the roles and its budget for reading is not used up.
+    ///
+    /// # Errors
+    /// 403 or 429.
+    pub(crate) fn admit_reader(&self, system: &CallingSystem, any_of: &[Role]) -> Result<(), Problem> {
+        system.require(any_of)?;
+        self.budgets().take_read(system.key_id())
+    }
+
     /// Forgets credentials that were not seen lately. To be called every minute or so.
     /// May wait for the disk.
     pub fn sweep(&self) {
         self.0.budgets.sweep();
         self.0.tokens.sweep();
         let engine = self.engine();
-        let now_ms = u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0);
-        match engine.quarantine().expire(now_ms) {
+        match engine.quarantine().expire(engine.now_ms()) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "entries of the quarantine expired"),
             Err(error) => {
@@ -132,6 +145,22 @@ impl FromRef<AppState> for Arc<oauth::TokenEndpoint> {
     fn from_ref(state: &AppState) -> Self {
         Arc::clone(&state.0.tokens)
     }
+}
+
+/// Returns an answer that no cache keeps.
+pub(crate) fn answer(status: StatusCode, value: &Value) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (status, headers, value.to_string()).into_response()
+}
+
+/// Does what waits for the disk, off the threads that serve connections.
+///
+/// # Errors
+/// As `work`; 500 if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
 /// Returns every route with its description. A route is registered here and nowhere else, so that the OpenAPI document

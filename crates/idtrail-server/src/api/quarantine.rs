@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{LEAF_BYTES_MAX, check};
 use idtrail_index::trail::{Command, Refusal};
@@ -18,7 +18,7 @@ use idtrail_verify::time_text;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{AppState, body, events, intake};
+use super::{AppState, answer, blocking, body, events, intake};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::openapi::{self, schema};
@@ -65,8 +65,7 @@ pub async fn list(
     system: CallingSystem,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Operator, Role::Dpo])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Operator, Role::Dpo])?;
     let Query(page) = page?;
     let wrong = || Problem::malformed_request("the query is not understood: after or limit is wrong");
     let after = page.after.as_deref().map(|text| cursor(text).ok_or_else(wrong)).transpose()?;
@@ -82,7 +81,7 @@ pub async fn list(
         None
     };
     let entries: Vec<Value> = found.iter().map(|(id, summary)| shown(*id, summary)).collect();
-    Ok(answer(&json!({ "entries": entries, "total": quarantine.len(), "next": next })))
+    Ok(answer(StatusCode::OK, &json!({ "entries": entries, "total": quarantine.len(), "next": next })))
 }
 
 /// Shows one entry
@@ -109,22 +108,24 @@ pub async fn entry(
     system: CallingSystem,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Dpo])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Dpo])?;
     let (id, entry) = find(&state, &id).await?;
     let reasons = reasons(&entry.reasons);
-    Ok(answer(&json!({
-        "id": id.to_string(),
-        "receivedAt": time_text(entry.received_ms),
-        "expiresAt": time_text(entry.expires_ms),
-        "system": entry.system,
-        "source": entry.source().to_string(),
-        "reasons": reasons,
-        "redacted": entry.redacted,
-        "body": entry.body,
-        "bodyBytes": entry.body_bytes,
-        "bodyDigest": entry.body_digest,
-    })))
+    Ok(answer(
+        StatusCode::OK,
+        &json!({
+            "id": id.to_string(),
+            "receivedAt": time_text(entry.received_ms),
+            "expiresAt": time_text(entry.expires_ms),
+            "system": entry.system,
+            "source": entry.source().to_string(),
+            "reasons": reasons,
+            "redacted": entry.redacted,
+            "body": entry.body,
+            "bodyBytes": entry.body_bytes,
+            "bodyDigest": entry.body_digest,
+        }),
+    ))
 }
 
 /// Replays an entry
@@ -158,8 +159,7 @@ pub async fn replay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Dpo])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Dpo])?;
     let bytes = body::bytes(&headers, body, state.body_bytes_max()).await?;
     let corrected = if bytes.is_empty() {
         None
@@ -226,8 +226,7 @@ pub async fn discard(
     system: CallingSystem,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Dpo])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Dpo])?;
     let id = QuarantineId::parse(&id).ok_or_else(nothing)?;
     if remove(&state, id).await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(nothing()) }
 }
@@ -252,21 +251,18 @@ pub async fn discard(
     extensions(("x-idtrail-roles" = json!({ "ApiKey": ["operator", "dpo", "auditor"] })))
 )]
 pub async fn balance(State(state): State<AppState>, system: CallingSystem) -> Result<Response, Problem> {
-    system.require(&[Role::Operator, Role::Dpo, Role::Auditor])?;
-    state.budgets().take_read(system.key_id())?;
-    let engine = state.engine();
-    let mut unknown = Value::Null;
-    let mut systems = Vec::new();
-    for (name, counts) in engine.balance().counts() {
-        let counts = json!(counts);
-        match name {
-            None => unknown = counts,
-            Some(name) => systems.push(json!({ "system": &*name, "counts": counts })),
-        }
-    }
-    let unknown = if unknown.is_null() { json!(crate::balance::Counts::default()) } else { unknown };
-    let quarantined = engine.quarantine().len();
-    Ok(answer(&json!({ "systems": systems, "unknown": unknown, "inQuarantine": quarantined })))
+    state.admit_reader(&system, &[Role::Operator, Role::Dpo, Role::Auditor])?;
+    let mut balance = state.metrics().balance();
+    let unknown = balance.remove(&None).unwrap_or_default();
+    let systems: Vec<Value> = balance
+        .into_iter()
+        .filter_map(|(name, counts)| Some(json!({ "system": name?, "counts": counts })))
+        .collect();
+    let quarantined = state.engine().quarantine().len();
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "systems": systems, "unknown": unknown, "inQuarantine": quarantined }),
+    ))
 }
 
 fn cursor(text: &str) -> Option<(u64, QuarantineId)> {
@@ -297,27 +293,22 @@ fn nothing() -> Problem {
 async fn find(state: &AppState, id: &str) -> Result<(QuarantineId, Entry), Problem> {
     let id = QuarantineId::parse(id).ok_or_else(nothing)?;
     let engine = Arc::clone(state.engine());
-    let entry = tokio::task::spawn_blocking(move || engine.quarantine().get(id))
-        .await
-        .map_err(|_| Problem::internal())?
-        .map_err(|error| {
+    let entry = blocking(move || {
+        engine.quarantine().get(id).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "the quarantine cannot be read");
-            Problem::unavailable("the entry cannot be read; it may be damaged", 5)
-        })?;
-    Ok((id, entry.ok_or_else(nothing)?))
+            Problem::unavailable("the entry cannot be read; if it is damaged, discard it", 5)
+        })
+    });
+    Ok((id, entry.await?.ok_or_else(nothing)?))
 }
 
 async fn remove(state: &AppState, id: QuarantineId) -> Result<bool, Problem> {
     let engine = Arc::clone(state.engine());
-    tokio::task::spawn_blocking(move || engine.quarantine().remove(id))
-        .await
-        .map_err(|_| Problem::internal())?
-        .map_err(|error| {
+    let removed = blocking(move || {
+        engine.quarantine().remove(id).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "an entry cannot be destroyed");
             Problem::unavailable("the entry cannot be destroyed at the moment", 5)
         })
-}
-
-fn answer(value: &Value) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], value.to_string()).into_response()
+    });
+    removed.await
 }

@@ -12,10 +12,10 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use futures_util::stream::{self, Stream};
-use http::HeaderMap;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, StatusCode};
 use idtrail_event::{ChannelCode, Leaf, TypeCode};
 use idtrail_index::seal::OpenError;
 use idtrail_log::LogError;
@@ -25,13 +25,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{AppState, events};
+use super::{AppState, answer, blocking, events};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::openapi::{self, schema};
 use crate::problem::Problem;
 
+/// Who may see events.
+const READERS: &[Role] = &[Role::Dpo, Role::Auditor];
 const PAGE_MAX: usize = 1000;
 /// Entries looked at for one page; a filter that fits little gives short pages with a cursor, never a slow answer.
 const LOOKED_AT_MAX: u64 = 20_000;
@@ -147,15 +149,12 @@ pub async fn receipt(
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Ingest, Role::Dpo, Role::Auditor])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Ingest, Role::Dpo, Role::Auditor])?;
     let index = index_of(&state, index)?;
     let engine = Arc::clone(state.engine());
-    let receipt = tokio::task::spawn_blocking(move || events::receipt(&engine, index, Vec::new()))
-        .await
-        .map_err(|_| Problem::internal())?
-        .map_err(|error| unreadable(&error))?;
-    Ok(answer(&json!(receipt)))
+    let receipt =
+        blocking(move || events::receipt(&engine, index, Vec::new()).map_err(|error| unreadable(&error)));
+    Ok(answer(StatusCode::OK, &json!(receipt.await?)))
 }
 
 /// Shows one event
@@ -183,23 +182,11 @@ pub async fn event(
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
 ) -> Result<Response, Problem> {
-    may_read(&state, &system)?;
+    state.admit_reader(&system, READERS)?;
     let index = index_of(&state, index)?;
     let engine = Arc::clone(state.engine());
-    let shown = tokio::task::spawn_blocking(move || {
-        let head = engine.reader().head();
-        let Some(mut event) = show(&engine, index)? else {
-            return Ok(erased(index));
-        };
-        let proof = engine.reader().inclusion_proof(index, head.size)?;
-        event.proof = proof.iter().map(|hash| data_encoding::BASE64.encode(hash.as_bytes())).collect();
-        let mut value = json!(event);
-        if let Value::Object(members) = &mut value {
-            members.insert("checkpoint".to_owned(), json!(&*head.checkpoint));
-        }
-        Ok::<_, LogError>(value)
-    });
-    Ok(answer(&shown.await.map_err(|_| Problem::internal())?.map_err(|error| unreadable(&error))?))
+    let shown = blocking(move || proved(&engine, index).map_err(|error| unreadable(&error)));
+    Ok(answer(StatusCode::OK, &shown.await?))
 }
 
 /// Lists events
@@ -228,7 +215,7 @@ pub async fn list(
     system: CallingSystem,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    may_read(&state, &system)?;
+    state.admit_reader(&system, READERS)?;
     let Query(filter) = filter?;
     let engine = Arc::clone(state.engine());
     let wanted = Arc::new(filter.understood()?);
@@ -246,12 +233,15 @@ pub async fn list(
         let size = engine.reader().size().get();
         if !events.is_empty() || tokio::time::Instant::now() >= until {
             let more = next < size;
-            return Ok(answer(&json!({
-                "events": events,
-                "next": cursor(&engine, next),
-                "more": more,
-                "treeSize": size,
-            })));
+            return Ok(answer(
+                StatusCode::OK,
+                &json!({
+                    "events": events,
+                    "next": cursor(&engine, next),
+                    "more": more,
+                    "treeSize": size,
+                }),
+            ));
         }
         if next >= size {
             grown(&engine, size, until).await;
@@ -286,7 +276,7 @@ pub async fn stream(
     headers: HeaderMap,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    may_read(&state, &system)?;
+    state.admit_reader(&system, READERS)?;
     let Query(filter) = filter?;
     let engine = Arc::clone(state.engine());
     let wanted = Arc::new(filter.understood()?);
@@ -324,10 +314,10 @@ pub async fn interaction(
     system: CallingSystem,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    may_read(&state, &system)?;
+    state.admit_reader(&system, READERS)?;
     let engine = Arc::clone(state.engine());
     let timeout = state.request_timeout();
-    let found = tokio::task::spawn_blocking(move || {
+    let found = blocking(move || {
         let head = engine.reader().head();
         if !engine.log().applied().wait(head.size, timeout) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
@@ -343,12 +333,7 @@ pub async fn interaction(
         }
         Ok(json!({ "events": events, "treeSize": head.size.get() }))
     });
-    Ok(answer(&found.await.map_err(|_| Problem::internal())??))
-}
-
-fn may_read(state: &AppState, system: &CallingSystem) -> Result<(), Problem> {
-    system.require(&[Role::Dpo, Role::Auditor])?;
-    state.budgets().take_read(system.key_id())
+    Ok(answer(StatusCode::OK, &found.await?))
 }
 
 fn index_of(state: &AppState, index: Result<Path<u64>, PathRejection>) -> Result<LogIndex, Problem> {
@@ -405,12 +390,9 @@ async fn page(
             }
             next += 1;
         }
-        Ok::<_, LogError>((events, next))
+        Ok((events, next))
     };
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|_| Problem::internal())?
-        .map_err(|error| unreadable(&error))
+    blocking(move || read().map_err(|error| unreadable(&error))).await
 }
 
 fn follow(
@@ -488,6 +470,19 @@ impl Wanted {
     }
 }
 
+/// Returns an event with a proof to the newest checkpoint.
+fn proved(engine: &Engine, index: LogIndex) -> Result<Value, LogError> {
+    let head = engine.reader().head();
+    let Some(mut event) = show(engine, index)? else { return Ok(erased(index)) };
+    let proof = engine.reader().inclusion_proof(index, head.size)?;
+    event.proof = proof.iter().map(|hash| BASE64.encode(hash.as_bytes())).collect();
+    let mut value = json!(event);
+    if let Value::Object(members) = &mut value {
+        members.insert("checkpoint".to_owned(), json!(&*head.checkpoint));
+    }
+    Ok(value)
+}
+
 /// Opens an event; `None` if its key was destroyed.
 fn show(engine: &Engine, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
     let bytes = engine.reader().entry(index)?;
@@ -514,8 +509,4 @@ fn plain(event: &EvidenceEvent) -> Value {
 
 fn erased(index: LogIndex) -> Value {
     json!({ "index": index.get(), "erased": true })
-}
-
-fn answer(value: &Value) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], value.to_string()).into_response()
 }

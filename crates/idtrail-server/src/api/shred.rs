@@ -8,9 +8,8 @@ use std::future::Future;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use idtrail_event::ClassId;
 use idtrail_index::retention;
@@ -20,7 +19,7 @@ use idtrail_verify::time_text;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{AppState, body};
+use super::{AppState, answer, body};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::retention::{month_of_ms, month_text};
@@ -90,8 +89,7 @@ pub async fn shred(
     extensions(("x-idtrail-roles" = json!({ "ApiKey": ["admin"] })))
 )]
 pub async fn holds(State(state): State<AppState>, system: CallingSystem) -> Result<Response, Problem> {
-    system.require(&[Role::Admin])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(&system, &[Role::Admin])?;
     let holds: Vec<Value> = state
         .engine()
         .desk()
@@ -248,8 +246,7 @@ async fn admin(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Value, Problem> {
-    system.require(&[Role::Admin])?;
-    state.budgets().take_read(system.key_id())?;
+    state.admit_reader(system, &[Role::Admin])?;
     body::json(headers, body, BODY_BYTES_MAX).await
 }
 
@@ -350,9 +347,4 @@ fn problem(error: &DeskError) -> Problem {
             5,
         ),
     }
-}
-
-fn answer(status: StatusCode, value: &Value) -> Response {
-    (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], value.to_string())
-        .into_response()
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use idtrail_index::retention;
-use idtrail_index::shred::{Order, Outcome, ShredError, Shredder, Task, Works, Writer};
+use idtrail_index::shred::{ErrorKind, Order, Outcome, ShredError, Shredder, Task, Works, Writer};
 use idtrail_index::trail::{Command, Trail};
 use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
@@ -240,7 +240,14 @@ fn carry_out(shredder: &mut Shredder<Door>, group: Vec<(Order, Reply<Outcome>)>)
                 epoch = done.epoch,
                 "keys destroyed"
             ),
-            Err(error) => warn(error, "an order to destroy keys was not carried out"),
+            // What the sender got wrong is for the sender; what the server cannot do is for its operator.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Damaged) => {
+                warn(error, "an order to destroy keys was not carried out");
+            }
+            Err(error) => tracing::info!(
+                error = error as &dyn std::error::Error,
+                "an order to destroy keys was refused"
+            ),
         }
         // The outcome is in the log and can be asked for again with the same request id.
         let _ = reply.send(outcome.map_err(DeskError::Shred));
