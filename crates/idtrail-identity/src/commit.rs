@@ -276,7 +276,7 @@ impl State {
 
     /// Moves ids whose homes belong to nobody any more to a part that has none.
     fn move_homes(&mut self, groups: &mut [Group]) {
-        let mut homeless: Vec<(u32, Reverse<Class>, Reverse<usize>, [u8; 32], usize)> = Vec::new();
+        let mut homeless = Vec::new();
         for (at, group) in groups.iter().enumerate() {
             if group.id != NONE {
                 continue;

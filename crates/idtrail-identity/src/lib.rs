@@ -21,6 +21,7 @@ mod error;
 pub mod event;
 mod judge;
 mod model;
+pub mod read;
 mod region;
 mod resolve;
 pub mod ruleset;

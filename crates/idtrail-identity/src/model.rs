@@ -2,8 +2,6 @@
 //!
 //! Nothing here holds a raw value: identifiers are keyed hashes, customers are random ids.
 
-use std::fmt;
-
 use data_encoding::HEXLOWER;
 use idtrail_event::{GlobalCustomerId, IdentifierToken, IdentifierType};
 use idtrail_tlog::LogIndex;
@@ -94,14 +92,14 @@ impl ObservationId {
     }
 }
 
-impl fmt::Display for ObservationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for ObservationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
-impl fmt::Debug for ObservationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for ObservationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}…", HEXLOWER.encode(self.0.first_chunk::<4>().map_or(&[], |head| head)))
     }
 }
@@ -170,8 +168,8 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
