@@ -40,6 +40,8 @@ pub struct Parameters {
     pub common_mailboxes: f64,
     /// The share of calls in which the account number is entered, by people who have one.
     pub account_entered: f64,
+    /// The share of chats in which a mobile number is left for a call back, and confirmed by a message.
+    pub callback: f64,
 }
 
 impl Default for Parameters {
@@ -55,9 +57,10 @@ impl Default for Parameters {
             miskeyed: 0.004,
             mistyped: 0.01,
             accounts: 0.75,
-            landlines: 0.30,
-            common_mailboxes: 0.08,
-            account_entered: 0.55,
+            landlines: 0.35,
+            common_mailboxes: 0.12,
+            account_entered: 0.65,
+            callback: 0.18,
         }
     }
 }
@@ -300,15 +303,16 @@ fn get_in_touch(
         Value::Mailbox(n) if random.chance(parameters.mistyped) => Value::Mistyped(n, random.below(1_000)),
         _ => mailbox,
     };
+    let mobile = person.mobiles.iter().rev().find(|(_, from)| *from <= day);
     match (channel, mailbox) {
         (Channel::Mail, Some(mailbox)) => {
             see(typed(random, mailbox), 1);
-            if person.account && random.chance(0.4) {
+            if person.account && random.chance(0.5) {
                 see(account(random), 0);
             }
         }
         (Channel::Chat, Some(mailbox)) => {
-            if person.account && random.chance(0.5) {
+            if person.account && random.chance(0.6) {
                 // Logged in: account and address are those of the session.
                 see(Value::Account(number), 4);
                 see(mailbox, 4);
@@ -318,16 +322,18 @@ fn get_in_touch(
                 if person.account && random.chance(0.3) {
                     see(account(random), 0);
                 }
+                if let Some(&(number, _)) = mobile.filter(|_| random.chance(parameters.callback)) {
+                    see(Value::Mobile(number), 2);
+                }
             }
         }
         _ => {
-            let mobile = person.mobiles.iter().rev().find(|(_, from)| *from <= day);
             let landline = household.is_some_and(|household| household.landline);
             let at_work = random.chance(parameters.switchboard);
             let caller = match mobile {
                 _ if random.chance(parameters.withheld) => Some(Value::Withheld),
                 _ if at_work => Some(Value::Switchboard(person.workplace)),
-                Some(&(number, _)) if !landline || random.chance(0.8) => Some(Value::Mobile(number)),
+                Some(&(number, _)) if !landline || random.chance(0.75) => Some(Value::Mobile(number)),
                 _ if landline => Some(Value::Landline(person.household)),
                 Some(&(number, _)) => Some(Value::Mobile(number)),
                 None => None,

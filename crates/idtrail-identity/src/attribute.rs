@@ -218,7 +218,9 @@ impl State {
         } else {
             self.rules.set.verified_support_min
         };
-        support.count >= enough && near
+        let alone = self.ids.at(owner).flags & id_flag::CORE == 0
+            && self.posts_of(seen.node).filter(|&at| self.links(self.incidences.at(at))).nth(2).is_some();
+        (support.count >= enough && near) || alone
     }
 
     /// Adds the customers that a shared identifier was seen with.

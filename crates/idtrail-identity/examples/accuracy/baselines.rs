@@ -117,25 +117,23 @@ pub(crate) fn limits_and_priority(all: &[Interaction]) -> Clusters {
     profiles.into_iter().map(|profile| profile.map(|at| forest.root(at))).collect()
 }
 
-/// The account is the only unique identifier; what was seen with two accounts links nothing.
+/// The account is the only unique identifier; from the moment an identifier was seen with two accounts it links nothing
+/// and names nobody.
 pub(crate) fn one_unique_id(all: &[Interaction]) -> Clusters {
     let mut accounts: HashMap<Value, BTreeSet<Value>> = HashMap::new();
-    for interaction in all {
-        let values = by_priority(interaction);
-        for account in values.iter().filter(|value| value.kind() == Kind::Account) {
-            for value in &values {
-                accounts.entry(*value).or_default().insert(*account);
-            }
-        }
-    }
-    let ambiguous = |value: &Value| value.kind() != Kind::Account && accounts.get(value).is_some_and(|a| a.len() > 1);
     let mut forest = Forest::default();
     let mut nodes: HashMap<Value, u32> = HashMap::new();
     let mut top: HashMap<u32, Value> = HashMap::new();
     let mut first = Vec::new();
     for interaction in all {
+        let values = by_priority(interaction);
+        for account in values.iter().filter(|value| value.kind() == Kind::Account) {
+            for value in values.iter().filter(|value| value.kind() != Kind::Account) {
+                accounts.entry(*value).or_default().insert(*account);
+            }
+        }
         let mut before = None;
-        for value in by_priority(interaction).into_iter().filter(|value| !ambiguous(value)) {
+        for value in values.into_iter().filter(|value| accounts.get(value).is_none_or(|all| all.len() < 2)) {
             let node = *nodes.entry(value).or_insert_with(|| {
                 let node = forest.add();
                 if value.kind() == Kind::Account {
@@ -143,18 +141,17 @@ pub(crate) fn one_unique_id(all: &[Interaction]) -> Clusters {
                 }
                 node
             });
-            if let Some(before) = before {
-                let (a, b) = (forest.root(before), forest.root(node));
-                let both = top.get(&a).copied().zip(top.get(&b).copied());
-                if both.is_none_or(|(a, b)| a == b) {
-                    let account = top.get(&a).or(top.get(&b)).copied();
-                    forest.union(a, b);
-                    if let Some(account) = account {
-                        top.insert(a.min(b), account);
-                    }
-                }
-            } else {
+            let Some(known) = before else {
                 before = Some(node);
+                continue;
+            };
+            let (a, b) = (forest.root(known), forest.root(node));
+            let account = top.get(&a).or(top.get(&b)).copied();
+            if top.get(&a).zip(top.get(&b)).is_none_or(|(a, b)| a == b) {
+                forest.union(a, b);
+                if let Some(account) = account {
+                    top.insert(a.min(b), account);
+                }
             }
         }
         first.push(before);

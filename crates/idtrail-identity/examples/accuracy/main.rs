@@ -53,7 +53,8 @@ fn main() -> anyhow::Result<()> {
         scores.iter().map(what).sum::<f64>() / scores.len().max(1) as f64
     };
     let spread = |scores: &[Score], what: fn(&Score) -> f64| {
-        let (low, high) = scores.iter().map(what).fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x), h.max(x)));
+        let (low, high) =
+            scores.iter().map(what).fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x), h.max(x)));
         high - low
     };
     if arguments.iter().any(|argument| argument == "--json") {
@@ -82,7 +83,10 @@ fn main() -> anyhow::Result<()> {
         println!("{report:#}");
         return Ok(());
     }
-    println!("{} people, {} days, {seeds} seeds, {count} interactions in all", parameters.people, parameters.days);
+    println!(
+        "{} people, {} days, {seeds} seeds, {count} interactions in all",
+        parameters.people, parameters.days
+    );
     println!("means over the seeds; ± is highest less lowest precision\n");
     println!("policy                  precision      ±  recall     F1  leaking foreign complete largest");
     for (name, scores) in names.iter().zip(&scores) {

@@ -2,6 +2,9 @@
 //! them what must always hold.
 
 #[cfg(test)]
+#[allow(dead_code, reason = "the example prints more than the test compares")]
+mod accuracy;
+#[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod invariants;
