@@ -381,7 +381,9 @@ impl State {
             Mark::Apart(left, right) => {
                 for (nodes, side) in [(left, false), (right, true)] {
                     for &node in nodes {
-                        self.apart.entry(node).or_default().push((number, side));
+                        let sides = self.apart.entry(node).or_default();
+                        sides.push((number, side));
+                        sides.sort_unstable();
                     }
                 }
                 left.iter().chain(right).copied().collect()
@@ -399,15 +401,21 @@ impl State {
                     let (edge, _) = self.edge_of(*node, *owner);
                     self.edges.at_mut(edge).flags |= edge_flag::TRANSFER;
                 }
-                self.transfers.entry(*node).or_default().push((*at_s, *from, *to));
+                let transfers = self.transfers.entry(*node).or_default();
+                transfers.push((*at_s, *from, *to));
+                transfers.sort_unstable();
                 vec![*node, *from, *to]
             }
             Mark::Withdraw(observation) => {
                 self.observations.at_mut(*observation).flags |= observation_flag::WITHDRAWN;
                 self.recount_observation(*observation)
             }
-            Mark::Hold { nodes, .. } => {
+            Mark::Hold { number, nodes } => {
+                // After a simulated revocation the hold returns under its own number.
+                let given = self.holds_given;
+                self.holds_given = *number;
                 self.add_hold(nodes);
+                self.holds_given = given.max(*number + 1);
                 nodes.clone()
             }
             Mark::Revoke(number) => {

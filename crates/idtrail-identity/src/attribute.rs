@@ -47,7 +47,7 @@ impl State {
         } else {
             let slices = self.slices.get(&node)?;
             let slice = slices.iter().find(|slice| (slice.from_s..slice.to_s).contains(&time_s))?;
-            self.nodes.at(slice.anchor).cluster
+            if slice.anchor == NONE { NONE } else { self.nodes.at(slice.anchor).cluster }
         };
         (cluster != NONE).then_some(cluster)
     }

@@ -234,7 +234,9 @@ impl State {
             match self.slices.get(&node) {
                 None => owned.push(Owned { identifier, from_ms: first_ms, to_ms: None }),
                 Some(slices) => {
-                    let theirs = slices.iter().filter(|slice| self.nodes.at(slice.anchor).cluster == id);
+                    let theirs = slices
+                        .iter()
+                        .filter(|slice| slice.anchor != NONE && self.nodes.at(slice.anchor).cluster == id);
                     owned.extend(theirs.map(|slice| Owned {
                         identifier,
                         from_ms: if slice.from_s == 0 { first_ms } else { u64::from(slice.from_s) * 1000 },

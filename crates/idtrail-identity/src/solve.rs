@@ -93,13 +93,17 @@ impl State {
 
     /// Tells whether a shared identifier still is, for the same reason, if nothing else changes.
     pub(crate) fn stays_shared(&self, node: u32) -> bool {
-        let region = Region::default();
-        let solver = Solver::new(self, &region);
         let record = self.nodes.at(node);
         matches!(
-            solver.judge_border(node, self.class(node)),
+            self.ruling_alone(node),
             Ruling::Shared(state, reason) if state == record.state && reason == record.reason
         )
+    }
+
+    /// Judges one identifier by everything else as it is.
+    pub(crate) fn ruling_alone(&self, node: u32) -> Ruling {
+        let region = Region::default();
+        Solver::new(self, &region).judge_border(node, self.class(node))
     }
 
     /// Returns the end of the longest pause of at least `least` seconds between sightings of an identifier.
@@ -132,7 +136,11 @@ impl<'a> Solver<'a> {
             top: region.nodes.iter().map(|&node| state.class(node)).collect(),
             rulings: vec![None; count],
             direct: vec![false; count],
-            contested: vec![false; count],
+            contested: region
+                .nodes
+                .iter()
+                .map(|&node| state.nodes.at(node).flags & node_flag::DOUBTED != 0)
+                .collect(),
             rejected: Vec::new(),
             reopened: Vec::new(),
         }
@@ -485,8 +493,12 @@ impl<'a> Solver<'a> {
         sliced.sort_unstable();
         for (_, place) in sliced {
             let Some(Ruling::Sliced(slices)) = self.ruling(place) else { continue };
+            // Owners who were erased are nobody.
+            if slices.last().is_some_and(|slice| slice.anchor == NONE) {
+                continue;
+            }
             let newest = slices.last().and_then(|slice| self.region.local.get(&slice.anchor)).copied();
-            let anchors_link = slices.iter().all(|slice| {
+            let anchors_link = slices.iter().filter(|slice| slice.anchor != NONE).all(|slice| {
                 let there = self.region.local.get(&slice.anchor).and_then(|&place| self.ruling(place));
                 matches!(there, Some(Ruling::Links))
             });
@@ -609,7 +621,8 @@ impl<'a> Solver<'a> {
             if members.is_empty() || self.root(place) != place {
                 continue;
             }
-            if members.len() == 1 && matches!(self.ruling(place), Some(Ruling::Shared(..)) | None) {
+            let nobodys = matches!(self.ruling(place), Some(Ruling::Shared(..) | Ruling::Sliced(_)) | None);
+            if members.len() == 1 && nobodys {
                 continue;
             }
             parts.push(members.clone());

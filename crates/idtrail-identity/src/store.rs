@@ -30,6 +30,8 @@ pub(crate) mod node_flag {
     pub(crate) const SLICED: u8 = 32;
     /// One of its claims was set aside as a slip.
     pub(crate) const CONTESTED: u8 = 64;
+    /// It stays contested although the other claim was erased.
+    pub(crate) const DOUBTED: u8 = 128;
 }
 
 /// Flags of an edge.
@@ -318,12 +320,16 @@ impl State {
                 let alias = self.aliases.at(at);
                 alias.kind == kind && &alias.token == token
             })?;
-            let mut node = self.aliases.at(alias).node;
-            while self.nodes.at(node).flags & node_flag::UNITED != 0 {
-                node = self.nodes.at(node).home;
-            }
-            Some(node)
+            Some(self.united(self.aliases.at(alias).node))
         })
+    }
+
+    /// Returns the identifier that one united with, or itself.
+    pub(crate) fn united(&self, mut node: u32) -> u32 {
+        while self.nodes.at(node).flags & node_flag::UNITED != 0 {
+            node = self.nodes.at(node).home;
+        }
+        node
     }
 
     pub(crate) fn add_node(&mut self, kind: u16, token: [u8; 32], first_s: u32) -> u32 {
@@ -428,8 +434,8 @@ impl State {
         self.by_ends.remove(Self::ends_hash(a, b), at);
         self.quarantine.remove(&at);
         let edge = self.edges.at_mut(at);
-        edge.support = 0;
-        edge.flags = 0;
+        (edge.ends, edge.next) = ([NONE; 2], [NONE; 2]);
+        (edge.support, edge.first_s, edge.last_s, edge.assurance, edge.flags) = (0, u32::MAX, 0, 0, 0);
     }
 
     /// Returns the edges of an identifier, newest first.

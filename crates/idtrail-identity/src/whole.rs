@@ -54,8 +54,7 @@ impl State {
         }
         for edge in 0..self.edges.len() {
             let [a, b] = self.edges.at(edge).ends;
-            let linking = self.find_edge(a, b) == Some(edge)
-                && [a, b].iter().all(|&end| self.class(end) != Class::Corroborating);
+            let linking = a != NONE && [a, b].iter().all(|&end| self.class(end) != Class::Corroborating);
             if linking {
                 region.edges.push((edge, a, b));
             }
