@@ -43,6 +43,16 @@ impl<T> Arena<T> {
         at
     }
 
+    /// Takes the last item back.
+    pub(crate) fn pop(&mut self) {
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.pop();
+            if piece.is_empty() {
+                self.pieces.pop();
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn at(&self, at: u32) -> &T {
         let piece = self.pieces.get((at >> BITS) as usize);

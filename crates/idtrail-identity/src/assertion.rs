@@ -112,7 +112,10 @@ impl AssertionRecord {
             }
         };
         match &mut self.mark {
-            Mark::Same(a, b) => [a, b].into_iter().for_each(put),
+            Mark::Same(a, b) => {
+                [&mut *a, &mut *b].into_iter().for_each(put);
+                (*a, *b) = ((*a).min(*b), (*a).max(*b));
+            }
             Mark::Apart(left, right) => left.iter_mut().chain(right).for_each(put),
             Mark::Block(at) | Mark::Shared(at) => put(at),
             Mark::Transfer { node, from, to, .. } => [node, from, to].into_iter().for_each(put),
@@ -282,7 +285,7 @@ impl State {
                 if [left, right].iter().any(|&node| self.class(node) == Class::Corroborating) {
                     return refused("an identifier that only corroborates cannot carry it");
                 }
-                Ok(Mark::Same(left, right))
+                Ok(Mark::Same(left.min(right), left.max(right)))
             }
             AssertionKind::NotSame(left, right) => {
                 let side = |subjects: &[Subject]| -> Result<Vec<u32>, IdentityError> {
@@ -473,6 +476,13 @@ impl State {
                         self.transfers.remove(node);
                     }
                 }
+                for owner in [*from, *to] {
+                    let left = self.transfers.get(node).into_iter().flatten();
+                    let named = left.copied().any(|(_, from, to)| owner == from || owner == to);
+                    if let (Some(edge), false) = (self.find_edge(*node, owner), named) {
+                        self.edges.at_mut(edge).flags &= !edge_flag::TRANSFER;
+                    }
+                }
                 vec![*node, *from, *to]
             }
             Mark::Withdraw(observation) => {
@@ -543,6 +553,11 @@ impl State {
             first_s = first_s.min(time_s);
             last_s = last_s.max(time_s);
             best = best.max(assurance);
+        }
+        if let Some(kept) = self.kept.get(&edge) {
+            support = support.saturating_add(kept.support);
+            (first_s, last_s) = (first_s.min(kept.first_s), last_s.max(kept.last_s));
+            best = best.max(kept.assurance);
         }
         let record = self.edges.at_mut(edge);
         (record.support, record.first_s, record.last_s, record.assurance) = (support, first_s, last_s, best);

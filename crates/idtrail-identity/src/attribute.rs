@@ -74,6 +74,14 @@ impl State {
 
     /// Returns whose an observation is today.
     pub(crate) fn attribute(&self, observation: u32) -> Attribution {
+        let mut attribution = self.attribute_freely(observation);
+        if self.observations.at(observation).flags & observation_flag::DOUBTED != 0 {
+            attribution.tier = attribution.tier.max(Tier::Probable);
+        }
+        attribution
+    }
+
+    fn attribute_freely(&self, observation: u32) -> Attribution {
         let record = self.observations.at(observation);
         if record.flags & (observation_flag::ORPHANED | observation_flag::ERASED) != 0 {
             return Attribution::NOBODY;

@@ -11,8 +11,9 @@ use std::cmp::Reverse;
 use idtrail_event::GlobalCustomerId;
 
 use crate::arena::NONE;
+use crate::assertion::{AssertionRecord, Mark};
 use crate::event::{Derived, Evidence, MergeId, Part, SplitCause, Trigger};
-use crate::model::{Guard, Home, IdSource, IdentifierState, Recorded, RuleId, StateReason};
+use crate::model::{Actor, Guard, Home, IdSource, IdentifierState, Recorded, RuleId, StateReason};
 use crate::region::{NumberMap, Region};
 use crate::ruleset::Class;
 use crate::solve::{Ruling, Solution};
@@ -117,13 +118,20 @@ impl State {
                     .map_or(0, |times| times.iter().filter(|&&time| time > day_ago).count());
                 if recent >= self.rules.set.merges_per_day_max as usize {
                     let members: Vec<u32> = self.members_of(id).collect();
-                    let number = self.add_hold(&members);
+                    let hold = self.add_hold(&members);
+                    let number = self.assertions.len() as u32;
+                    self.assertions.push(AssertionRecord {
+                        mark: Mark::Hold { number: hold, nodes: members },
+                        actor: Actor::System,
+                        index: step.at.index.get(),
+                        revoked: false,
+                    });
                     held = true;
                     step.events.push(Derived::Assertion {
                         number,
                         kind: "HOLD",
                         subjects: vec![self.gcid(id).to_string()],
-                        actor: crate::model::Actor::System,
+                        actor: Actor::System,
                         reason: "merges more often than the rules allow within 24 hours".to_owned(),
                         approver: None,
                         revokes: None,
@@ -164,6 +172,7 @@ impl State {
                 continue;
             }
             let from = self.public_state(node);
+            let owner = self.first_owner(node);
             let was_sliced = self.slices.remove(&node);
             for slice in was_sliced.iter().flatten() {
                 self.sliced_from.remove(&(slice.anchor, node));
@@ -190,6 +199,9 @@ impl State {
                 changed |= was_sliced.is_none_or(|was| was.len() != slices.len());
                 self.slices.insert(node, slices.clone());
             }
+            if self.first_owner(node) != owner {
+                self.note_first_owner(node, owner, step);
+            }
             if !changed {
                 continue;
             }
@@ -206,6 +218,15 @@ impl State {
                 owners,
                 valid_from_ms,
             });
+        }
+    }
+
+    /// Notes that the ids which live at an identifier belonged to another owner until now.
+    fn note_first_owner(&mut self, node: u32, before: u32, step: &Step<'_>) {
+        let mut ids = self.more_homes.get(&node).cloned().unwrap_or_default();
+        ids.push(self.nodes.at(node).home);
+        for id in ids.into_iter().filter(|&id| id != NONE) {
+            self.moves.entry(id).or_default().push((step.at.index.get(), before));
         }
     }
 
@@ -261,10 +282,11 @@ impl State {
                 .collect();
             was.sort_unstable();
             was.dedup();
-            let id = members.iter().map(|&node| self.nodes.at(node).home).min().unwrap_or(NONE);
+            let own = members.iter().filter(|&&node| !self.is_sliced_node(node));
+            let id = own.map(|&node| self.nodes.at(node).home).min().unwrap_or(NONE);
             groups.push(Group { members, id, before: was });
         }
-        self.move_homes(&mut groups);
+        self.move_homes(&mut groups, step);
         for group in &mut groups {
             if group.id == NONE {
                 let anchor = self.anchor(&group.members);
@@ -275,7 +297,7 @@ impl State {
     }
 
     /// Moves ids whose homes belong to nobody any more to a part that has none.
-    fn move_homes(&mut self, groups: &mut [Group]) {
+    fn move_homes(&mut self, groups: &mut [Group], step: &Step<'_>) {
         let mut homeless = Vec::new();
         for (at, group) in groups.iter().enumerate() {
             if group.id != NONE {
@@ -284,7 +306,7 @@ impl State {
             let anchor = self.anchor(&group.members);
             for &id in &group.before {
                 let home = self.ids.at(id).home;
-                if self.nodes.at(home).state != IdentifierState::Active {
+                if self.nodes.at(home).state != IdentifierState::Active || self.is_sliced_node(home) {
                     let rank = (Reverse(self.class(anchor)), Reverse(group.members.len()));
                     homeless.push((id, rank.0, rank.1, self.nodes.at(anchor).token, at));
                 }
@@ -304,6 +326,8 @@ impl State {
             self.nodes.at_mut(old).home = NONE;
             self.nodes.at_mut(anchor).home = id;
             self.ids.at_mut(id).home = anchor;
+            let owner = self.first_owner(old);
+            self.moves.entry(id).or_default().push((step.at.index.get(), owner));
         }
     }
 
@@ -312,7 +336,7 @@ impl State {
         let rank = |&node: &u32| {
             let record = self.nodes.at(node);
             let kind = self.rules.known(record.kind);
-            (Reverse(kind.class), kind.priority, record.token)
+            (self.is_sliced_node(node), Reverse(kind.class), kind.priority, record.token)
         };
         members.iter().copied().min_by_key(rank).expect("a customer has at least one identifier")
     }
@@ -364,11 +388,15 @@ impl State {
             self.ids.at_mut(group.id).flags |= flags;
         }
         for (&node, &previous) in region.nodes.iter().zip(before) {
-            if previous != self.nodes.at(node).cluster && previous != NONE {
+            let record = self.nodes.at(node);
+            let noted = record.history != NONE || step.cause == SplitCause::Ruleset;
+            if previous == NONE && record.cluster == NONE {
+                // The first time that it belongs to nobody is noted, or a later owner would seem to be its first.
+                if record.history == NONE {
+                    self.note_change(node, NONE, step);
+                }
+            } else if previous != record.cluster && (previous != NONE || noted) {
                 self.note_change(node, previous, step);
-            } else if previous != self.nodes.at(node).cluster && self.nodes.at(node).history != NONE {
-                // It belonged to nobody for a while.
-                self.note_change(node, NONE, step);
             }
         }
     }
@@ -444,7 +472,7 @@ impl State {
     ) {
         // Customers whose ids live here now and that had another name until now.
         let mut absorbed: Vec<u32> = group.before.clone();
-        absorbed.retain(|&id| id != group.id && self.nodes.at(self.ids.at(id).home).cluster == group.id);
+        absorbed.retain(|&id| id != group.id && self.home_cluster(id) == group.id);
         let was = |id: &u32| former.get(id).copied().unwrap_or(0);
         let is_anonymous = self.ids.at(group.id).flags & id_flag::ANONYMOUS != 0;
         let mut promoted: Vec<u32> = Vec::new();
@@ -452,7 +480,7 @@ impl State {
             promoted = group.before.iter().copied().filter(|id| was(id) & id_flag::ANONYMOUS != 0).collect();
             absorbed.retain(|id| !promoted.contains(id));
             // A survivor that was anonymous itself is promoted by the first known customer.
-            promoted.retain(|&id| id == group.id || self.nodes.at(self.ids.at(id).home).cluster == group.id);
+            promoted.retain(|&id| id == group.id || self.home_cluster(id) == group.id);
         }
         for id in promoted {
             let anchor = self.anchor(&group.members);

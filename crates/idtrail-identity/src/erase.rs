@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 use idtrail_event::GlobalCustomerId;
 
 use crate::arena::NONE;
-use crate::assertion::Subject;
+use crate::assertion::{AssertionRecord, Mark, Subject};
 use crate::commit::Step;
 use crate::error::IdentityError;
 use crate::event::{Derived, Evidence, SplitCause, Trigger};
-use crate::model::{Home, IdSource, Identifier, IdentifierState, ObservationId, Recorded, StateReason, Tier};
+use crate::model::{
+    Actor, Home, IdSource, Identifier, IdentifierState, ObservationId, Recorded, StateReason, Tier,
+};
 use crate::solve::Ruling;
-use crate::store::{State, id_flag, node_flag, observation_flag};
+use crate::store::{Kept, State, id_flag, node_flag, observation_flag};
 use crate::table::hash_bytes;
 
 /// A fact about others that rested on the erased person.
@@ -26,10 +28,25 @@ pub enum Reassertion {
     /// The identifier passed on: each time begins at milliseconds since 1970 and belongs to the customer who holds the
     /// other identifier, or to nobody who is known.
     Slices(Identifier, Vec<(u64, Option<Identifier>)>),
+    /// Nobody on the left is anybody on the right.
+    Apart(Vec<Identifier>, Vec<Identifier>),
+    /// The identifiers were seen together so often, in observations that are gone.
+    Link {
+        /// Both identifiers.
+        ends: [Identifier; 2],
+        /// How often.
+        support: u32,
+        /// First and last, milliseconds since 1970.
+        seen_ms: (u64, u64),
+        /// The best assurance.
+        assurance: u8,
+    },
     /// A claim to the identifier was set aside, so it proves less.
     Contested(Identifier),
     /// The observation is nobody's.
     Ambiguous(ObservationId),
+    /// The observation is its customer's, but never more than PROBABLE.
+    Probable(ObservationId),
 }
 
 /// What an erasure took away, or would.
@@ -106,9 +123,16 @@ impl State {
         for &node in &gone {
             neighbours.extend(self.edges_of(node).map(|edge| self.edges.at(edge).other(node)));
         }
+        let mut named: BTreeSet<u32> = BTreeSet::new();
+        for one in &erasure.observations {
+            let observation = self.find_observation(&one.observation);
+            named.extend(observation.into_iter().flat_map(|at| self.incidences_of(at)).map(|seen| seen.node));
+        }
+        neighbours.extend(&named);
         neighbours.retain(|node| !gone.contains(node));
-        self.orphan(id, &gone, &mut erasure);
-        self.pin_slices(&neighbours, &gone, &mut erasure);
+        let watched = self.watch(neighbours.iter().chain(&gone));
+        self.orphan(id, &gone, &kept, &mut erasure);
+        self.pin_slices(&neighbours, &gone, &named, &mut erasure);
         for &node in &neighbours {
             if self.nodes.at(node).flags & node_flag::CONTESTED != 0 {
                 self.nodes.at_mut(node).flags |= node_flag::DOUBTED;
@@ -120,7 +144,9 @@ impl State {
             .copied()
             .filter(|&node| self.nodes.at(node).state == IdentifierState::Shared)
             .collect();
-        neighbours.extend(self.forget_observations(&erasure.observations.clone()));
+        let mut reassertions = Vec::new();
+        neighbours.extend(self.forget_observations(&erasure.observations, &gone, &mut reassertions));
+        erasure.reassertions.append(&mut reassertions);
         neighbours.retain(|node| !gone.contains(node));
         // Identifiers that others keep leave the customer first.
         for &node in &kept {
@@ -129,8 +155,24 @@ impl State {
             }
         }
         self.forget_identifiers(id, &gone);
+        for gcid in &erasure.gcids {
+            let Some(id) = self.find_id(gcid) else { continue };
+            let home = self.ids.at(id).home;
+            // An id that lives at an identifier which others keep leaves it.
+            if home != NONE && self.nodes.at(home).home == id {
+                self.nodes.at_mut(home).home = NONE;
+            }
+            let record = self.ids.at_mut(id);
+            (record.flags, record.home) = (id_flag::ERASED, NONE);
+            self.moves.remove(&id);
+        }
         for node in was_shared {
-            if !matches!(self.ruling_alone(node), Ruling::Shared(IdentifierState::Shared, _)) {
+            let few = self.nodes.at(node).reason == StateReason::Several;
+            let stays = matches!(
+                self.ruling_alone(node),
+                Ruling::Shared(IdentifierState::Shared, reason) if (reason == StateReason::Several) == few
+            );
+            if !stays {
                 self.nodes.at_mut(node).flags |= node_flag::MARKED;
                 erasure.reassertions.push(Reassertion::Shared(self.identifier(node)));
             }
@@ -139,16 +181,93 @@ impl State {
         step.trigger = Trigger::Steward;
         step.cause = SplitCause::Erasure;
         let seeds: Vec<u32> = neighbours.into_iter().collect();
+        self.keep_apart(&seeds, &step, &mut erasure);
         self.recompute(&seeds, &mut step);
         erasure.events = step.events;
         erasure.given = step.given;
+        self.keep_doubts(&watched, &mut erasure);
         Ok(erasure)
     }
 
-    /// Makes observations that could be the person's or somebody else's nobody's for good.
-    fn orphan(&mut self, id: u32, gone: &BTreeSet<u32>, erasure: &mut Erasure) {
+    /// Keeps customers apart that only the person's claims had kept apart.
+    fn keep_apart(&mut self, seeds: &[u32], step: &Step<'_>, erasure: &mut Erasure) {
+        loop {
+            let (region, solution) = self.solve(seeds);
+            let mut sides: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+            for part in &solution.parts {
+                let mut groups: Vec<(u32, Vec<u32>)> = Vec::new();
+                for &node in part.iter().filter_map(|&place| region.nodes.get(place as usize)) {
+                    let cluster = self.nodes.at(node).cluster;
+                    match groups.iter_mut().find(|(id, _)| *id == cluster) {
+                        _ if cluster == NONE => {}
+                        Some((_, group)) => group.push(node),
+                        None => groups.push((cluster, vec![node])),
+                    }
+                }
+                for (at, (_, left)) in groups.iter().enumerate() {
+                    let rest = groups.get(at + 1..).unwrap_or_default();
+                    sides.extend(rest.iter().map(|(_, right)| (left.clone(), right.clone())));
+                }
+            }
+            if sides.is_empty() {
+                return;
+            }
+            for (left, right) in sides {
+                let identifiers = |nodes: &[u32]| nodes.iter().map(|&node| self.identifier(node)).collect();
+                erasure.reassertions.push(Reassertion::Apart(identifiers(&left), identifiers(&right)));
+                let mark = Mark::Apart(left, right);
+                let number = self.assertions.len() as u32;
+                let (actor, index) = (Actor::System, step.at.index.get());
+                self.assertions.push(AssertionRecord { mark: mark.clone(), actor, index, revoked: false });
+                self.put(&mark, number, actor);
+            }
+        }
+    }
+
+    /// Returns whose the observations of some identifiers are.
+    fn watch<'a>(&self, nodes: impl Iterator<Item = &'a u32>) -> Vec<(u32, Option<u32>, Tier)> {
         let mut observations: BTreeSet<u32> = BTreeSet::new();
+        for &node in nodes {
+            observations.extend(self.posts_of(node).map(|at| self.incidences.at(at).observation));
+        }
+        let live = observations.into_iter().filter(|&observation| self.is_live(observation));
+        live.map(|observation| {
+            let attribution = self.attribute(observation);
+            (observation, attribution.cluster.filter(|_| attribution.rule.is_some()), attribution.tier)
+        })
+        .collect()
+    }
+
+    /// Keeps observations doubtful that only seem clearer because the other possibility is gone.
+    fn keep_doubts(&mut self, watched: &[(u32, Option<u32>, Tier)], erasure: &mut Erasure) {
+        for &(observation, before, tier) in watched {
+            if !self.is_live(observation) {
+                continue;
+            }
+            let now = self.attribute(observation);
+            let named = now.cluster.filter(|_| now.rule.is_some());
+            let id = self.observation_id(observation);
+            if named.is_some() && named != before {
+                self.observations.at_mut(observation).flags |= observation_flag::ORPHANED;
+                erasure.reassertions.push(Reassertion::Ambiguous(id));
+            } else if named.is_some() && now.tier < tier {
+                self.observations.at_mut(observation).flags |= observation_flag::DOUBTED;
+                erasure.reassertions.push(Reassertion::Probable(id));
+            }
+        }
+    }
+
+    /// Makes observations that could be the person's or somebody else's nobody's for good, and keeps those of others that
+    /// also named the person as doubtful as they are.
+    fn orphan(&mut self, id: u32, gone: &BTreeSet<u32>, kept: &[u32], erasure: &mut Erasure) {
+        let mut observations: BTreeSet<u32> = BTreeSet::new();
+        // Also those that named an identifier of a few owners, of whom the person was one.
+        let mut several: BTreeSet<u32> = BTreeSet::new();
         for &node in gone {
+            let others = self.edges_of(node).map(|edge| self.edges.at(edge).other(node));
+            several.extend(others.filter(|&other| self.nodes.at(other).reason == StateReason::Several));
+        }
+        for node in gone.iter().chain(kept).copied().chain(several) {
             observations.extend(self.posts_of(node).map(|at| self.incidences.at(at).observation));
         }
         for observation in observations {
@@ -158,18 +277,35 @@ impl State {
             let attribution = self.attribute(observation);
             let named = attribution.cluster.is_some() && attribution.tier != Tier::Ambiguous;
             let others = self.incidences_of(observation).any(|seen| !gone.contains(&seen.node));
+            let touches = attribution.candidates.contains(&id)
+                || self
+                    .incidences_of(observation)
+                    .any(|seen| gone.contains(&seen.node) || kept.contains(&seen.node));
+            if !touches {
+                continue;
+            }
             if !named && others && attribution.cluster != Some(id) {
                 self.observations.at_mut(observation).flags |= observation_flag::ORPHANED;
                 erasure.reassertions.push(Reassertion::Ambiguous(self.observation_id(observation)));
+            } else if attribution.cluster != Some(id) && attribution.tier == Tier::Probable {
+                self.observations.at_mut(observation).flags |= observation_flag::DOUBTED;
+                erasure.reassertions.push(Reassertion::Probable(self.observation_id(observation)));
             }
         }
     }
 
     /// Fixes the times of identifiers that passed from or to the person.
-    fn pin_slices(&mut self, neighbours: &BTreeSet<u32>, gone: &BTreeSet<u32>, erasure: &mut Erasure) {
+    fn pin_slices(
+        &mut self,
+        neighbours: &BTreeSet<u32>,
+        gone: &BTreeSet<u32>,
+        named: &BTreeSet<u32>,
+        erasure: &mut Erasure,
+    ) {
         for &node in neighbours {
             let Some(slices) = self.slices.get(&node).cloned() else { continue };
-            if !slices.iter().any(|slice| gone.contains(&slice.anchor)) {
+            // Without the person's sightings the silence between two others would be another one.
+            if !named.contains(&node) && !slices.iter().any(|slice| gone.contains(&slice.anchor)) {
                 continue;
             }
             let anchor = |anchor: u32| if gone.contains(&anchor) { NONE } else { anchor };
@@ -191,11 +327,26 @@ impl State {
     }
 
     /// Takes observations away. Returns identifiers of others that they named.
-    fn forget_observations(&mut self, observations: &[Evidence]) -> BTreeSet<u32> {
+    fn forget_observations(
+        &mut self,
+        observations: &[Evidence],
+        gone: &BTreeSet<u32>,
+        reassertions: &mut Vec<Reassertion>,
+    ) -> BTreeSet<u32> {
         let mut touched: BTreeSet<u32> = BTreeSet::new();
+        let mut edges: BTreeSet<u32> = BTreeSet::new();
         for one in observations {
             let Some(observation) = self.find_observation(&one.observation) else { continue };
             self.by_observation.remove(hash_bytes(one.observation.as_bytes(), 1), observation);
+            let others: Vec<u32> = self
+                .incidences_of(observation)
+                .map(|seen| seen.node)
+                .filter(|node| !gone.contains(node))
+                .collect();
+            for (at, &left) in others.iter().enumerate() {
+                let rest = others.get(at + 1..).unwrap_or_default();
+                edges.extend(rest.iter().filter_map(|&right| self.find_edge(left, right)));
+            }
             touched.extend(self.incidences_of(observation).map(|seen| seen.node));
             let record = self.observations.at_mut(observation);
             record.flags |= observation_flag::ERASED;
@@ -218,15 +369,30 @@ impl State {
                 let next = std::mem::replace(&mut self.nodes.at_mut(node).posts, at);
                 self.incidences.at_mut(at).next = next;
             }
-            self.recount_first(node);
         }
-        let all: Vec<u32> = touched.iter().copied().collect();
-        for (at, &left) in all.iter().enumerate() {
-            for &right in all.get(at + 1..).unwrap_or_default() {
-                if let Some(edge) = self.find_edge(left, right) {
-                    self.recount(edge);
-                }
+        // Links between others keep their counts. The first sightings of others stay too: limits rest on them.
+        for &edge in &edges {
+            let before = self.edges.at(edge).clone();
+            self.recount(edge);
+            let now = self.edges.at(edge).support;
+            if now == before.support {
+                continue;
             }
+            let gone = Kept {
+                support: before.support - now + self.kept.get(&edge).map_or(0, |kept| kept.support),
+                first_s: before.first_s,
+                last_s: before.last_s,
+                assurance: before.assurance,
+            };
+            self.kept.insert(edge, gone);
+            self.recount(edge);
+            let [a, b] = before.ends.map(|end| self.identifier(end));
+            reassertions.push(Reassertion::Link {
+                ends: [a, b],
+                support: gone.support,
+                seen_ms: (u64::from(gone.first_s) * 1000, u64::from(gone.last_s) * 1000),
+                assurance: gone.assurance,
+            });
         }
         touched
     }

@@ -26,6 +26,7 @@ pub mod read;
 mod region;
 mod resolve;
 pub mod ruleset;
+pub mod simulate;
 mod snapshot;
 mod solve;
 mod store;

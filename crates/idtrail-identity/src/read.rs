@@ -208,13 +208,14 @@ impl State {
         } else {
             CustomerState::Active
         };
-        let mut aliases: Vec<u32> = members
+        let mut aliases: Vec<u32> = self
+            .linked_to(id)
             .iter()
             .flat_map(|node| {
                 let more = self.more_homes.get(node).into_iter().flatten().copied();
                 more.chain([self.nodes.at(*node).home])
             })
-            .filter(|&alias| alias != NONE && alias != id)
+            .filter(|&alias| alias != NONE && alias != id && self.home_cluster(alias) == id)
             .collect();
         aliases.sort_unstable();
         Customer {
@@ -472,7 +473,10 @@ impl State {
         if record.created > index.get() || record.flags & id_flag::INTERACTION != 0 {
             return Err(IdentityError::NotKnown { what: "customer at that place in the log" });
         }
-        let then = self.cluster_at(record.home, index).unwrap_or(id);
+        let moves = self.moves.get(&id).map_or(&[][..], Vec::as_slice);
+        let moved = moves.iter().find(|(at, _)| *at > index.get()).map(|(_, home)| *home);
+        let home = moved.unwrap_or_else(|| self.first_owner(record.home));
+        let then = if home == NONE { None } else { self.cluster_at(home, index) }.unwrap_or(id);
         let mut nodes: BTreeSet<u32> =
             self.members_of(then).filter(|&node| self.cluster_at(node, index) == Some(then)).collect();
         let mut at = self.ids.at(then).left;

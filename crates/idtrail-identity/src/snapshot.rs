@@ -17,7 +17,7 @@ use crate::error::IdentityError;
 use crate::model::{Actor, Guard, IdentifierState, StateReason};
 use crate::ruleset::{Rules, Ruleset};
 use crate::store::{
-    AliasToken, Change, Edge, IdRecord, Incidence, Node, ObservationRecord, Quarantined, Slice, State,
+    AliasToken, Change, Edge, IdRecord, Incidence, Kept, Node, ObservationRecord, Quarantined, Slice, State,
     id_flag, node_flag, observation_flag,
 };
 use crate::table::hash_bytes;
@@ -130,6 +130,7 @@ records! {
     Change 5 { node, previous, index, next_of_node, next_of_id }
     AliasToken 3 { token, kind, node }
     Slice 3 { anchor, from_s, to_s }
+    Kept 4 { support, first_s, last_s, assurance }
     Quarantined 3 { guard, number, since }
     AssertionRecord 4 { mark, actor, index, revoked }
 }
@@ -268,7 +269,7 @@ macro_rules! parts {
             nodes "identifiers", edges "links", observations "observations", incidences "incidences",
             ids "ids", changes "changes", aliases "aliases", assertions "assertions", apart "apart",
             held "held", holds "holds", holds_given "holds", transfers "transfers", slices "slices",
-            quarantine "quarantine", quarantined "quarantine", merge_times "merge times", more_homes "homes"
+            kept "links", quarantine "quarantine", quarantined "quarantine", merge_times "merge times", moves "homes", more_homes "homes"
         }
     };
 }
@@ -277,7 +278,7 @@ impl State {
     /// Returns the state as bytes.
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut out = Encoder::new(Vec::new());
-        sure(out.array(20));
+        sure(out.array(22));
         VERSION.put(&mut out);
         let rules = serde_json::to_vec(&self.rules.set).expect("a ruleset has only texts and numbers");
         sure(out.bytes(&rules));
@@ -295,7 +296,7 @@ impl State {
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, IdentityError> {
         let damaged = |place| move |_| IdentityError::Snapshot { place };
         let mut input = Decoder::new(bytes);
-        expect(&mut input, 20).map_err(damaged("head"))?;
+        expect(&mut input, 22).map_err(damaged("head"))?;
         if u32::take(&mut input).map_err(damaged("version"))? != VERSION {
             return Err(IdentityError::Snapshot { place: "version" });
         }
@@ -383,8 +384,10 @@ impl State {
         let keys = self.apart.keys().chain(self.held.keys()).chain(self.transfers.keys());
         let marked = keys.chain(self.slices.keys()).chain(self.more_homes.keys()).all(|&at| node(at));
         let forced = self.transfers.values().flatten().all(|(_, from, to)| node_or(*from) && node_or(*to));
-        let sliced = self.slices.values().flatten().all(|slice| node_or(slice.anchor));
-        let refused = self.quarantine.keys().all(|&edge| edge < self.edges.len());
+        let moved =
+            self.moves.iter().all(|(&id, all)| id_or(id) && all.iter().all(|(_, home)| node_or(*home)));
+        let sliced = moved && self.slices.values().flatten().all(|slice| node_or(slice.anchor));
+        let refused = self.quarantine.keys().chain(self.kept.keys()).all(|&edge| edge < self.edges.len());
         let asserted = self.assertions.iter().all(|record| match &record.mark {
             Mark::Same(a, b) => node(*a) && node(*b),
             Mark::Apart(left, right) => left.iter().chain(right).all(|&at| node(at)),

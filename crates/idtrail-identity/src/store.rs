@@ -54,6 +54,8 @@ pub(crate) mod observation_flag {
     pub(crate) const ORPHANED: u8 = 2;
     /// Its customer was erased.
     pub(crate) const ERASED: u8 = 4;
+    /// It named an erased customer beside its own; PROBABLE at most.
+    pub(crate) const DOUBTED: u8 = 8;
 }
 
 /// Flags of a global id.
@@ -201,6 +203,15 @@ pub(crate) struct Slice {
     pub(crate) to_s: u32,
 }
 
+/// What erased observations had counted for a link between others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) support: u32,
+    pub(crate) first_s: u32,
+    pub(crate) last_s: u32,
+    pub(crate) assurance: u8,
+}
+
 /// A link that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quarantined {
@@ -238,10 +249,13 @@ pub struct State {
     pub(crate) slices: BTreeMap<u32, Vec<Slice>>,
     /// (anchor, identifier) of every slice.
     pub(crate) sliced_from: BTreeSet<(u32, u32)>,
+    pub(crate) kept: BTreeMap<u32, Kept>,
     pub(crate) quarantine: BTreeMap<u32, Quarantined>,
     pub(crate) quarantined: u64,
     /// Receipt times of the last merges of a customer.
     pub(crate) merge_times: BTreeMap<u32, Vec<u64>>,
+    /// Where a global id lived before: the leaf that moved it, and its home until then.
+    pub(crate) moves: BTreeMap<u32, Vec<(u64, u32)>>,
     /// Older ids held by an identifier that united with their holder.
     pub(crate) more_homes: BTreeMap<u32, Vec<u32>>,
 }
@@ -279,9 +293,11 @@ impl State {
             transfers: BTreeMap::new(),
             slices: BTreeMap::new(),
             sliced_from: BTreeSet::new(),
+            kept: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             quarantined: 0,
             merge_times: BTreeMap::new(),
+            moves: BTreeMap::new(),
             more_homes: BTreeMap::new(),
         }
     }
@@ -433,6 +449,7 @@ impl State {
         let [a, b] = ends;
         self.by_ends.remove(Self::ends_hash(a, b), at);
         self.quarantine.remove(&at);
+        self.kept.remove(&at);
         let edge = self.edges.at_mut(at);
         (edge.ends, edge.next) = ([NONE; 2], [NONE; 2]);
         (edge.support, edge.first_s, edge.last_s, edge.assurance, edge.flags) = (0, u32::MAX, 0, 0, 0);
@@ -486,8 +503,26 @@ impl State {
         if record.flags & id_flag::INTERACTION != 0 {
             return self.attribute(record.home).cluster.unwrap_or(id);
         }
-        let cluster = self.nodes.at(record.home).cluster;
+        let cluster = self.home_cluster(id);
         if cluster == NONE { id } else { cluster }
+    }
+
+    /// Returns the customer at the home of a global id. An identifier that passed on keeps the ids that live there for
+    /// its first owner.
+    pub(crate) fn home_cluster(&self, id: u32) -> u32 {
+        let home = self.ids.at(id).home;
+        let home = if home == NONE { NONE } else { self.first_owner(home) };
+        if home == NONE { NONE } else { self.nodes.at(home).cluster }
+    }
+
+    /// Returns the identifier that stands for the first owner of an identifier: itself unless it passed on.
+    pub(crate) fn first_owner(&self, node: u32) -> u32 {
+        self.slices.get(&node).and_then(|slices| slices.first()).map_or(node, |slice| slice.anchor)
+    }
+
+    /// Tells whether owners of an identifier follow one another.
+    pub(crate) fn is_sliced_node(&self, node: u32) -> bool {
+        self.nodes.at(node).flags & node_flag::SLICED != 0
     }
 
     /// Returns the state of an identifier as events and answers name it.

@@ -119,12 +119,23 @@ impl State {
             let time_s = seconds(self.observations.at(observation).time_ms);
             let mut here: Vec<(u32, u8)> = Vec::new();
             for seen in self.incidences_of(observation) {
+                // An erased identifier is nobody's evidence.
+                if self.nodes.at(seen.node).state == IdentifierState::Retired {
+                    continue;
+                }
                 match here.iter_mut().find(|(node, _)| *node == seen.node) {
                     Some(known) => known.1 = known.1.max(seen.assurance),
                     None => here.push((seen.node, seen.assurance)),
                 }
             }
             self.count_pairs(&here, time_s);
+        }
+        for (&edge, kept) in &self.kept {
+            let record = self.edges.at_mut(edge);
+            record.support = record.support.saturating_add(kept.support);
+            (record.first_s, record.last_s) =
+                (record.first_s.min(kept.first_s), record.last_s.max(kept.last_s));
+            record.assurance = record.assurance.max(kept.assurance);
         }
     }
 
@@ -211,7 +222,8 @@ impl State {
                 {
                     return fail("flags of customers");
                 }
-                let oldest = members.iter().map(|&node| self.nodes.at(node).home).min();
+                let own = members.iter().filter(|&&node| !self.is_sliced_node(node));
+                let oldest = own.map(|&node| self.nodes.at(node).home).min();
                 if oldest != Some(id) {
                     return fail("a customer's id is the oldest that lives there");
                 }

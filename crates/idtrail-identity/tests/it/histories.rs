@@ -1,11 +1,14 @@
 //! Random histories over a small world, so that identifiers meet often, and what replays them.
 
+use std::collections::BTreeMap;
+
 use idtrail_event::{GlobalCustomerId, IdentifierToken, IdentifierType};
-use idtrail_identity::assertion::{Assertion, AssertionKind, Subject};
+use idtrail_identity::assertion::{Assertion, AssertionDecision, AssertionKind, Subject};
+use idtrail_identity::erase::Erasure;
 use idtrail_identity::ruleset::types;
 use idtrail_identity::{
-    Actor, Assurance, Decision, Home, Identifier, Observation, ObservationId, Recorded, Ruleset, Sighting,
-    State,
+    Actor, Assurance, Decision, Home, IdSource, Identifier, IdentityError, Observation, ObservationId,
+    Recorded, Ruleset, RulesetDecision, Sighting, State,
 };
 use idtrail_tlog::LogIndex;
 use proptest::prelude::*;
@@ -21,11 +24,12 @@ pub(crate) enum Input {
 
 /// The identifier number `n` of a type.
 pub(crate) fn identifier(kind: IdentifierType, n: u8) -> Identifier {
-    let mut token = [0; 32];
+    let mut token = [0xa5; 32];
     // Spread, so that the order of tokens is not that of the numbers.
     token[0] = n.wrapping_mul(151) ^ (kind.number() as u8).wrapping_mul(37);
     token[1] = kind.number() as u8;
     token[2] = n;
+    token[31] = 1;
     Identifier { kind, token: IdentifierToken::new(token) }
 }
 
@@ -120,31 +124,70 @@ pub(crate) fn history(max: usize) -> impl Strategy<Value = Vec<Input>> {
     })
 }
 
+/// Gives ids that are new, or those of a recording.
+#[derive(Default)]
+struct Ids {
+    count: u64,
+    recorded: BTreeMap<(u64, Home), GlobalCustomerId>,
+    index: u64,
+}
+
+impl IdSource for Ids {
+    fn id_for(&mut self, home: Home) -> GlobalCustomerId {
+        if !self.recorded.is_empty() {
+            return self.recorded[&(self.index, home)];
+        }
+        self.count += 1;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        GlobalCustomerId::new(bytes)
+    }
+}
+
 /// A state that is fed, and remembers which ids it gave.
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) next: u64,
-    ids: u64,
+    ids: Ids,
     /// What was given, for a replay.
     pub(crate) given: Vec<(u64, Home, GlobalCustomerId)>,
 }
 
 impl World {
     pub(crate) fn new(rules: Ruleset) -> Self {
-        Self { state: State::new(rules).unwrap(), next: 0, ids: 0, given: Vec::new() }
+        Self { state: State::new(rules).unwrap(), next: 0, ids: Ids::default(), given: Vec::new() }
+    }
+
+    /// A world that gives the ids of a recording.
+    pub(crate) fn replaying(rules: Ruleset, given: &[(u64, Home, GlobalCustomerId)]) -> Self {
+        let mut world = Self::new(rules);
+        world.ids.recorded = given.iter().map(|&(index, home, gcid)| ((index, home), gcid)).collect();
+        world.ids.count = given.len() as u64;
+        world
     }
 
     pub(crate) fn at(&self) -> Recorded {
         Recorded { index: LogIndex::new(self.next), at_ms: 1_000_000_000_000 + self.next * 1000 }
     }
 
-    pub(crate) fn observe(&mut self, observation: &Observation) -> Decision {
+    fn step(&mut self) -> Recorded {
         let at = self.at();
         self.next += 1;
-        let ids = &mut self.ids;
-        let mut give = |_: Home| fresh(ids);
-        let decision = self.state.resolve(observation, at, &mut give).unwrap();
-        self.given.extend(decision.given.iter().map(|&(home, gcid)| (at.index.get(), home, gcid)));
+        self.ids.index = at.index.get();
+        if self.ids.recorded.keys().all(|(index, _)| *index < at.index.get()) {
+            self.ids.recorded.clear();
+        }
+        at
+    }
+
+    fn note(&mut self, at: Recorded, given: &[(Home, GlobalCustomerId)]) {
+        self.given.extend(given.iter().map(|&(home, gcid)| (at.index.get(), home, gcid)));
+    }
+
+    pub(crate) fn observe(&mut self, observation: &Observation) -> Decision {
+        let at = self.step();
+        let decision = self.state.resolve(observation, at, &mut self.ids).unwrap();
+        self.note(at, &decision.given);
         decision
     }
 
@@ -154,26 +197,22 @@ impl World {
         self.observe(&observation(number, day, sightings))
     }
 
-    pub(crate) fn assert(
-        &mut self,
-        kind: AssertionKind,
-    ) -> Result<idtrail_identity::assertion::AssertionDecision, idtrail_identity::IdentityError> {
-        let at = self.at();
-        self.next += 1;
-        let ids = &mut self.ids;
-        let mut give = |_: Home| fresh(ids);
+    pub(crate) fn assert(&mut self, kind: AssertionKind) -> Result<AssertionDecision, IdentityError> {
+        let at = self.step();
         let assertion = Assertion { kind, actor: Actor::Steward, reason: String::new(), approver: None };
-        let decision = self.state.assert(&assertion, at, &mut give)?;
-        self.given.extend(decision.given.iter().map(|&(home, gcid)| (at.index.get(), home, gcid)));
+        let decision = self.state.assert(&assertion, at, &mut self.ids)?;
+        self.note(at, &decision.given);
         Ok(decision)
     }
 
-    pub(crate) fn change_ruleset(&mut self, rules: Ruleset) -> idtrail_identity::RulesetDecision {
-        let at = self.at();
-        self.next += 1;
-        let ids = &mut self.ids;
-        let mut give = |_: Home| fresh(ids);
-        self.state.change_ruleset(rules, at, &mut give).unwrap()
+    pub(crate) fn change_ruleset(&mut self, rules: Ruleset) -> RulesetDecision {
+        let at = self.step();
+        self.state.change_ruleset(rules, at, &mut self.ids).unwrap()
+    }
+
+    pub(crate) fn erase(&mut self, subject: Subject) -> Erasure {
+        let at = self.step();
+        self.state.erase(&subject, at, &mut self.ids).unwrap()
     }
 
     /// Takes an input; assertions that are refused change nothing.
@@ -185,12 +224,5 @@ impl World {
     }
 }
 
-fn fresh(ids: &mut u64) -> GlobalCustomerId {
-    *ids += 1;
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&ids.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    GlobalCustomerId::new(bytes)
-}
-
-/// Everything at assurance 1, for scenarios.
+/// The assurance of most sightings in scenarios.
 pub(crate) const NETWORK: u8 = Assurance::NETWORK.level();

@@ -1,5 +1,5 @@
 //! Tests of identity resolution at the crate's boundary. `histories` makes random histories; `invariants` checks on
-//! them what must always hold.
+//! them what must always hold; `scenarios` are stories with a known end; `accuracy` compares with simpler policies.
 
 #[cfg(test)]
 #[allow(dead_code, reason = "the example prints more than the test compares")]
@@ -8,3 +8,5 @@ mod accuracy;
 mod histories;
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod scenarios;
