@@ -22,6 +22,7 @@ mod error;
 pub mod event;
 mod judge;
 mod model;
+pub mod normalise;
 pub mod read;
 mod region;
 mod resolve;
@@ -31,6 +32,7 @@ mod snapshot;
 mod solve;
 mod store;
 mod table;
+pub mod tokens;
 mod whole;
 
 pub use error::{ErrorKind, IdentityError};

@@ -9,4 +9,6 @@ mod histories;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod normal_forms;
+#[cfg(test)]
 mod scenarios;
