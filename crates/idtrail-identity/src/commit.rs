@@ -1,0 +1,651 @@
+//! Taking over a solution: which customer keeps which global id, and what changed for whom.
+//!
+//! A global id lives at an identifier, its home. A customer's id is the oldest one that lives at any of its
+//! identifiers; the others are its aliases. So a merge moves no id, and a split gives every part its own former id
+//! back, because the homes are where they were. A part in which no id lives gets a new one, at its strongest
+//! identifier. Only when a home turns out to belong to nobody (a shared number) does its id move to the part that
+//! remains.
+
+use std::cmp::Reverse;
+
+use idtrail_event::GlobalCustomerId;
+
+use crate::arena::NONE;
+use crate::assertion::{AssertionRecord, Mark};
+use crate::event::{Derived, Evidence, MergeId, Part, SplitCause, Trigger};
+use crate::model::{Actor, Guard, Home, IdSource, IdentifierState, Recorded, RuleId, StateReason};
+use crate::region::{NumberMap, Region};
+use crate::ruleset::Class;
+use crate::solve::{Ruling, Solution};
+use crate::store::{Change, Quarantined, State, edge_flag, id_flag, node_flag};
+
+/// What a step of the fold gathers.
+pub(crate) struct Step<'a> {
+    pub(crate) at: Recorded,
+    pub(crate) ids: &'a mut dyn IdSource,
+    pub(crate) events: Vec<Derived>,
+    pub(crate) given: Vec<(Home, GlobalCustomerId)>,
+    pub(crate) trigger: Trigger,
+    pub(crate) cause: SplitCause,
+    pub(crate) recomputed: usize,
+    merges: u16,
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn new(at: Recorded, ids: &'a mut dyn IdSource) -> Self {
+        Self {
+            at,
+            ids,
+            events: Vec::new(),
+            given: Vec::new(),
+            trigger: Trigger::Auto,
+            cause: SplitCause::Evidence,
+            recomputed: 0,
+            merges: 0,
+        }
+    }
+
+    /// Names the next merge of this step.
+    pub(crate) fn next_merge(&mut self) -> MergeId {
+        self.merges += 1;
+        MergeId { index: self.at.index, ordinal: self.merges - 1 }
+    }
+}
+
+/// How many interactions of a part are counted.
+const INTERACTIONS_MAX: u32 = 10_000;
+/// How many observations stand behind a merge in its event.
+const EVIDENCE_MAX: usize = 8;
+
+/// Returns the customer that an identifier of the region had before.
+fn previous(region: &Region, before: &[u32], node: u32) -> u32 {
+    let place = region.local.get(&node);
+    place.and_then(|&place| before.get(place as usize)).copied().unwrap_or(NONE)
+}
+
+/// One customer of a solution.
+struct Group {
+    members: Vec<u32>,
+    id: u32,
+    before: Vec<u32>,
+}
+
+impl State {
+    /// Gives a new global id to an identifier.
+    pub(crate) fn give_id(&mut self, node: u32, step: &mut Step<'_>) -> u32 {
+        let home = Home::Identifier(self.identifier(node));
+        let gcid = step.ids.id_for(home);
+        let id = self.add_id(gcid, node, 0, step.at.index);
+        self.nodes.at_mut(node).home = id;
+        step.given.push((home, gcid));
+        id
+    }
+
+    /// Solves the region around `seeds` and takes the solution over.
+    pub(crate) fn recompute(&mut self, seeds: &[u32], step: &mut Step<'_>) {
+        let (region, mut solution) = self.solve(seeds);
+        step.recomputed += region.nodes.len();
+        if step.trigger == Trigger::Auto && self.hold_hasty(&region, &solution, step) {
+            solution = self.solve(seeds).1;
+        }
+        self.take_over(&region, solution, step);
+    }
+
+    /// G6: holds a customer that merges too often, before this merge. Tells whether a hold was set.
+    fn hold_hasty(&mut self, region: &Region, solution: &Solution, step: &mut Step<'_>) -> bool {
+        let day_ago = step.at.at_ms.saturating_sub(86_400_000);
+        let mut held = false;
+        for part in &solution.parts {
+            let mut homes: Vec<u32> = part
+                .iter()
+                .filter_map(|&place| region.nodes.get(place as usize))
+                .filter(|&&node| {
+                    let record = self.nodes.at(node);
+                    record.home != NONE && record.cluster == record.home
+                })
+                .map(|&node| self.nodes.at(node).home)
+                .filter(|&id| self.ids.at(id).flags & id_flag::ANONYMOUS == 0)
+                .collect();
+            homes.sort_unstable();
+            homes.dedup();
+            if homes.len() < 2 {
+                continue;
+            }
+            for id in homes {
+                let recent = self
+                    .merge_times
+                    .get(&id)
+                    .map_or(0, |times| times.iter().filter(|&&time| time > day_ago).count());
+                if recent >= self.rules.set.merges_per_day_max as usize {
+                    let members: Vec<u32> = self.members_of(id).collect();
+                    let hold = self.add_hold(&members);
+                    let number = self.assertions.len() as u32;
+                    self.assertions.push(AssertionRecord {
+                        mark: Mark::Hold { number: hold, nodes: members },
+                        actor: Actor::System,
+                        index: step.at.index.get(),
+                        revoked: false,
+                    });
+                    held = true;
+                    step.events.push(Derived::Assertion {
+                        number,
+                        kind: "HOLD",
+                        subjects: vec![self.gcid(id).to_string()],
+                        actor: Actor::System,
+                        reason: "merges more often than the rules allow within 24 hours".to_owned(),
+                        approver: None,
+                        revokes: None,
+                    });
+                }
+            }
+        }
+        held
+    }
+
+    /// Holds identifiers together and known customers away from them. Returns the number of the hold.
+    pub(crate) fn add_hold(&mut self, members: &[u32]) -> u32 {
+        let number = self.holds_given;
+        self.holds_given += 1;
+        self.holds.insert(number, members.len() as u32);
+        for &node in members {
+            self.held.entry(node).or_default().insert(number);
+        }
+        number
+    }
+
+    /// Takes a solution over and says what changed.
+    pub(crate) fn take_over(&mut self, region: &Region, solution: Solution, step: &mut Step<'_>) {
+        let before: Vec<u32> = region.nodes.iter().map(|&node| self.nodes.at(node).cluster).collect();
+        self.take_rulings(region, &solution, step);
+        self.take_flags(region, &solution);
+        let groups = self.name_groups(region, &solution, &before, step);
+        let former = self.former_sizes(&before);
+        self.take_members(region, &groups, &before, step);
+        self.report(region, &groups, &before, &former, step);
+        self.take_rejections(region, &solution, step);
+    }
+
+    fn take_rulings(&mut self, region: &Region, solution: &Solution, step: &mut Step<'_>) {
+        for (&node, ruling) in region.nodes.iter().zip(&solution.rulings) {
+            let class = self.class(node);
+            if class == Class::Corroborating {
+                continue;
+            }
+            let from = self.public_state(node);
+            let owner = self.first_owner(node);
+            let was_sliced = self.slices.remove(&node);
+            for slice in was_sliced.iter().flatten() {
+                self.sliced_from.remove(&(slice.anchor, node));
+            }
+            let (state, reason) = match ruling {
+                Ruling::Links => (IdentifierState::Active, StateReason::None),
+                Ruling::Shared(state, reason) => (*state, *reason),
+                Ruling::Sliced(_) => (IdentifierState::Active, StateReason::Recycled),
+            };
+            let record = self.nodes.at_mut(node);
+            record.state = state;
+            record.reason = reason;
+            record.flags &= !node_flag::SLICED;
+            let mut valid_from_ms = None;
+            let mut owners = u32::from(state == IdentifierState::Active);
+            let mut changed = self.public_state(node) != from;
+            if let Ruling::Sliced(slices) = ruling {
+                self.nodes.at_mut(node).flags |= node_flag::SLICED;
+                for slice in slices {
+                    self.sliced_from.insert((slice.anchor, node));
+                }
+                owners = slices.len() as u32;
+                valid_from_ms = slices.last().map(|slice| u64::from(slice.from_s) * 1000);
+                changed |= was_sliced.is_none_or(|was| was.len() != slices.len());
+                self.slices.insert(node, slices.clone());
+            }
+            if self.first_owner(node) != owner {
+                self.note_first_owner(node, owner, step);
+            }
+            if !changed {
+                continue;
+            }
+            if state == IdentifierState::Shared {
+                let mut all = Vec::new();
+                self.owners_of(node, &mut all);
+                owners = all.len() as u32;
+            }
+            step.events.push(Derived::State {
+                identifier: self.identifier(node),
+                from,
+                to: self.public_state(node),
+                reason,
+                owners,
+                valid_from_ms,
+            });
+        }
+    }
+
+    /// Notes that the ids which live at an identifier belonged to another owner until now.
+    fn note_first_owner(&mut self, node: u32, before: u32, step: &Step<'_>) {
+        let mut ids = self.more_homes.get(&node).cloned().unwrap_or_default();
+        ids.push(self.nodes.at(node).home);
+        for id in ids.into_iter().filter(|&id| id != NONE) {
+            self.moves.entry(id).or_default().push((step.at.index.get(), before));
+        }
+    }
+
+    fn take_flags(&mut self, region: &Region, solution: &Solution) {
+        for (place, &node) in region.nodes.iter().enumerate() {
+            let of = |list: &[bool]| list.get(place).copied().unwrap_or(false);
+            let sliced = matches!(solution.rulings.get(place), Some(Ruling::Sliced(_)));
+            let flags = &mut self.nodes.at_mut(node).flags;
+            *flags &= !(node_flag::DIRECT | node_flag::CONTESTED | node_flag::TANGLED);
+            if of(&solution.direct) {
+                *flags |= node_flag::DIRECT;
+            }
+            if of(&solution.contested) {
+                *flags |= node_flag::CONTESTED | node_flag::TANGLED;
+            }
+            if sliced {
+                *flags |= node_flag::TANGLED;
+            }
+        }
+        for &(edge, ..) in &region.edges {
+            let ends = self.edges.at(edge).ends;
+            let sliced = ends.iter().any(|&end| self.nodes.at(end).flags & node_flag::SLICED != 0);
+            if sliced {
+                for end in ends {
+                    self.nodes.at_mut(end).flags |= node_flag::TANGLED;
+                }
+            }
+        }
+        for (edge, _) in &solution.rejected {
+            for end in self.edges.at(*edge).ends {
+                self.nodes.at_mut(end).flags |= node_flag::TANGLED;
+            }
+        }
+    }
+
+    /// Decides which global id each part has.
+    fn name_groups(
+        &mut self,
+        region: &Region,
+        solution: &Solution,
+        before: &[u32],
+        step: &mut Step<'_>,
+    ) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::with_capacity(solution.parts.len());
+        for part in &solution.parts {
+            let members: Vec<u32> =
+                part.iter().filter_map(|&place| region.nodes.get(place as usize)).copied().collect();
+            let mut was: Vec<u32> = part
+                .iter()
+                .filter_map(|&place| before.get(place as usize))
+                .copied()
+                .filter(|&id| id != NONE)
+                .collect();
+            was.sort_unstable();
+            was.dedup();
+            let own = members.iter().filter(|&&node| !self.is_sliced_node(node));
+            let id = own.map(|&node| self.nodes.at(node).home).min().unwrap_or(NONE);
+            groups.push(Group { members, id, before: was });
+        }
+        self.move_homes(&mut groups, step);
+        for group in &mut groups {
+            if group.id == NONE {
+                let anchor = self.anchor(&group.members);
+                group.id = self.give_id(anchor, step);
+            }
+        }
+        groups
+    }
+
+    /// Moves ids whose homes belong to nobody any more to a part that has none.
+    fn move_homes(&mut self, groups: &mut [Group], step: &Step<'_>) {
+        let mut homeless = Vec::new();
+        for (at, group) in groups.iter().enumerate() {
+            if group.id != NONE {
+                continue;
+            }
+            let anchor = self.anchor(&group.members);
+            for &id in &group.before {
+                let home = self.ids.at(id).home;
+                if self.nodes.at(home).state != IdentifierState::Active || self.is_sliced_node(home) {
+                    let rank = (Reverse(self.class(anchor)), Reverse(group.members.len()));
+                    homeless.push((id, rank.0, rank.1, self.nodes.at(anchor).token, at));
+                }
+            }
+        }
+        homeless.sort_unstable();
+        let mut moved = Vec::new();
+        for (id, _, _, _, at) in homeless {
+            let Some(group) = groups.get_mut(at) else { continue };
+            if group.id != NONE || moved.contains(&id) {
+                continue;
+            }
+            moved.push(id);
+            group.id = id;
+            let anchor = self.anchor(&group.members);
+            let old = self.ids.at(id).home;
+            self.nodes.at_mut(old).home = NONE;
+            self.nodes.at_mut(anchor).home = id;
+            self.ids.at_mut(id).home = anchor;
+            let owner = self.first_owner(old);
+            self.moves.entry(id).or_default().push((step.at.index.get(), owner));
+        }
+    }
+
+    /// Returns the strongest identifier.
+    pub(crate) fn anchor(&self, members: &[u32]) -> u32 {
+        let rank = |&node: &u32| {
+            let record = self.nodes.at(node);
+            let kind = self.rules.known(record.kind);
+            (self.is_sliced_node(node), Reverse(kind.class), kind.priority, record.token)
+        };
+        members.iter().copied().min_by_key(rank).expect("a customer has at least one identifier")
+    }
+
+    /// Returns the sizes and flags of the customers that there were.
+    fn former_sizes(&self, before: &[u32]) -> NumberMap<u8> {
+        let mut former = NumberMap::default();
+        for &id in before {
+            if id != NONE {
+                former.entry(id).or_insert_with(|| self.ids.at(id).flags);
+            }
+        }
+        former
+    }
+
+    /// Writes the new members of all customers of the region.
+    fn take_members(&mut self, region: &Region, groups: &[Group], before: &[u32], step: &Step<'_>) {
+        for &id in before {
+            if id != NONE {
+                let record = self.ids.at_mut(id);
+                (record.members, record.size) = (NONE, 0);
+                record.flags &= !(id_flag::CORE | id_flag::EPHEMERAL | id_flag::ANONYMOUS);
+            }
+        }
+        for &node in &region.nodes {
+            let record = self.nodes.at_mut(node);
+            (record.cluster, record.next) = (NONE, NONE);
+        }
+        for group in groups {
+            let mut flags = id_flag::EPHEMERAL | id_flag::ANONYMOUS;
+            for &node in &group.members {
+                let first = self.ids.at(group.id).members;
+                let record = self.nodes.at_mut(node);
+                (record.cluster, record.next) = (group.id, first);
+                let kind = self.rules.known(self.nodes.at(node).kind);
+                if kind.class >= Class::Strong {
+                    flags |= id_flag::CORE;
+                }
+                if !kind.ephemeral {
+                    flags &= !id_flag::EPHEMERAL;
+                }
+                if !kind.anonymous {
+                    flags &= !id_flag::ANONYMOUS;
+                }
+                let id = self.ids.at_mut(group.id);
+                id.members = node;
+                id.size += 1;
+            }
+            self.ids.at_mut(group.id).flags |= flags;
+        }
+        for (&node, &previous) in region.nodes.iter().zip(before) {
+            let record = self.nodes.at(node);
+            let noted = record.history != NONE || step.cause == SplitCause::Ruleset;
+            if previous == NONE && record.cluster == NONE {
+                // The first time that it belongs to nobody is noted, or a later owner would seem to be its first.
+                if record.history == NONE {
+                    self.note_change(node, NONE, step);
+                }
+            } else if previous != record.cluster && (previous != NONE || noted) {
+                self.note_change(node, previous, step);
+            }
+        }
+    }
+
+    fn note_change(&mut self, node: u32, previous: u32, step: &Step<'_>) {
+        let next_of_node = self.nodes.at(node).history;
+        let next_of_id = if previous == NONE { NONE } else { self.ids.at(previous).left };
+        let at = self.changes.push(Change {
+            node,
+            previous,
+            index: step.at.index.get(),
+            next_of_node,
+            next_of_id,
+        });
+        self.nodes.at_mut(node).history = at;
+        if previous != NONE {
+            self.ids.at_mut(previous).left = at;
+        }
+    }
+
+    /// Says what changed for whom.
+    fn report(
+        &mut self,
+        region: &Region,
+        groups: &[Group],
+        before: &[u32],
+        former: &NumberMap<u8>,
+        step: &mut Step<'_>,
+    ) {
+        for group in groups {
+            self.report_merge(region, group, before, former, step);
+        }
+        let mut heirs: Vec<(u32, usize)> = Vec::new();
+        for (at, group) in groups.iter().enumerate() {
+            heirs.extend(group.before.iter().map(|&id| (id, at)));
+        }
+        heirs.sort_unstable();
+        for heirs in heirs.chunk_by(|(a, _), (b, _)| a == b) {
+            let [(id, _), _, ..] = heirs else { continue };
+            let id = *id;
+            let mut undoes = None;
+            let mut parts = Vec::new();
+            for group in heirs.iter().filter_map(|(_, at)| groups.get(*at)) {
+                let record = self.ids.at(group.id);
+                let revived =
+                    group.id != id && !group.before.contains(&group.id) && record.merged != u64::MAX;
+                if revived {
+                    undoes = Some(MergeId {
+                        index: idtrail_tlog::LogIndex::new(record.merged),
+                        ordinal: record.merged_ordinal,
+                    });
+                    self.ids.at_mut(group.id).merged = u64::MAX;
+                }
+                parts.push(Part {
+                    gcid: self.gcid(group.id),
+                    revived,
+                    identifiers: self.identifiers_in(&group.members),
+                    interactions: self.interactions_in(&group.members),
+                });
+            }
+            let from = self.gcid(id);
+            step.events.push(Derived::Split { from, parts, cause: step.cause, undoes });
+        }
+    }
+
+    fn report_merge(
+        &mut self,
+        region: &Region,
+        group: &Group,
+        before: &[u32],
+        former: &NumberMap<u8>,
+        step: &mut Step<'_>,
+    ) {
+        // Customers whose ids live here now and that had another name until now.
+        let mut absorbed: Vec<u32> = group.before.clone();
+        absorbed.retain(|&id| id != group.id && self.home_cluster(id) == group.id);
+        let was = |id: &u32| former.get(id).copied().unwrap_or(0);
+        let is_anonymous = self.ids.at(group.id).flags & id_flag::ANONYMOUS != 0;
+        let mut promoted: Vec<u32> = Vec::new();
+        if !is_anonymous {
+            promoted = group.before.iter().copied().filter(|id| was(id) & id_flag::ANONYMOUS != 0).collect();
+            absorbed.retain(|id| !promoted.contains(id));
+            // A survivor that was anonymous itself is promoted by the first known customer.
+            promoted.retain(|&id| id == group.id || self.home_cluster(id) == group.id);
+        }
+        for id in promoted {
+            let anchor = self.anchor(&group.members);
+            let was_theirs = |node: &u32| previous(region, before, *node) == id;
+            let theirs: Vec<u32> = group.members.iter().copied().filter(was_theirs).collect();
+            step.events.push(Derived::Promotion {
+                gcid: self.gcid(group.id),
+                former: self.gcid(id),
+                by_type: self.identifier(anchor).kind,
+                back_attributed: self.interactions_in(&theirs),
+            });
+        }
+        if absorbed.is_empty() {
+            return;
+        }
+        let id = step.next_merge();
+        for &other in &absorbed {
+            let record = self.ids.at_mut(other);
+            (record.merged, record.merged_ordinal) = (step.at.index.get(), id.ordinal);
+        }
+        if step.trigger == Trigger::Auto {
+            let times = self.merge_times.entry(group.id).or_default();
+            times.push(step.at.at_ms);
+            let excess = times.len().saturating_sub(self.rules.set.merges_per_day_max as usize);
+            times.drain(..excess);
+        }
+        let (rule, evidence) = self.joining_link(region, group, before);
+        step.events.push(Derived::Merge {
+            id,
+            survivor: self.gcid(group.id),
+            absorbed: absorbed.iter().map(|&id| self.gcid(id)).collect(),
+            rule,
+            evidence,
+            trigger: step.trigger,
+            identifiers_after: self.identifiers_in(&group.members),
+        });
+    }
+
+    /// Returns the strongest link between identifiers that had different customers, and observations behind it.
+    fn joining_link(&self, region: &Region, group: &Group, before: &[u32]) -> (RuleId, Vec<Evidence>) {
+        let mut best: Option<(RuleId, u32, u32)> = None;
+        let edges = group.members.iter().flat_map(|&node| self.edges_of(node).map(move |edge| (node, edge)));
+        for (left, edge) in edges {
+            let record = self.edges.at(edge);
+            let right = record.other(left);
+            if self.nodes.at(right).cluster != group.id
+                || previous(region, before, left) == previous(region, before, right)
+                || !record.is_evidence()
+            {
+                continue;
+            }
+            let rule = self.rule_of(edge);
+            // Assertions first, then the stronger rule, then more sightings.
+            let order = |(rule, edge): (RuleId, u32)| {
+                (rule < RuleId::M5, rule, Reverse(self.edges.at(edge).support), edge)
+            };
+            if best.is_none_or(|(known, other, _)| order((rule, edge)) < order((known, other))) {
+                best = Some((rule, edge, left));
+            }
+        }
+        let Some((rule, edge, left)) = best else { return (RuleId::M3, Vec::new()) };
+        let right = self.edges.at(edge).other(left);
+        (rule, self.common(left, right, EVIDENCE_MAX))
+    }
+
+    /// Returns the rule that a link rests on.
+    pub(crate) fn rule_of(&self, edge: u32) -> RuleId {
+        let record = self.edges.at(edge);
+        if record.flags & edge_flag::STEWARD != 0 {
+            return RuleId::M5;
+        }
+        if record.flags & edge_flag::SOURCE != 0 {
+            return RuleId::M6;
+        }
+        let [a, b] = record.ends.map(|end| self.class(end));
+        match a.min(b) {
+            Class::StrongUnique => RuleId::M1,
+            Class::Strong => RuleId::M2,
+            Class::Weak | Class::Corroborating => RuleId::M3,
+        }
+    }
+
+    /// Returns observations that saw two identifiers together, latest recorded first.
+    pub(crate) fn common(&self, a: u32, b: u32, max: usize) -> Vec<Evidence> {
+        let evidence = |observation| Evidence {
+            observation: self.observation_id(observation),
+            index: self.observation_index(observation),
+        };
+        self.common_observations(a, b).into_iter().take(max).map(evidence).collect()
+    }
+
+    /// Returns all observations that count and saw two identifiers together, latest recorded first, each once.
+    pub(crate) fn common_observations(&self, a: u32, b: u32) -> Vec<u32> {
+        let short = {
+            // Both lists are walked at the same time, so the cost is that of the shorter one.
+            let (mut left, mut right) = (self.posts_of(a), self.posts_of(b));
+            loop {
+                match (left.next(), right.next()) {
+                    (None, _) => break a,
+                    (_, None) => break b,
+                    _ => {}
+                }
+            }
+        };
+        let other = if short == a { b } else { a };
+        let mut common: Vec<u32> = self
+            .posts_of(short)
+            .map(|at| self.incidences.at(at).observation)
+            .filter(|&observation| self.is_live(observation))
+            .filter(|&observation| self.incidences_of(observation).any(|seen| seen.node == other))
+            .collect();
+        common.sort_unstable_by(|left, right| right.cmp(left));
+        common.dedup();
+        common
+    }
+
+    pub(crate) fn identifiers_in(&self, members: &[u32]) -> u32 {
+        let count =
+            members.iter().filter(|&&node| !self.rules.known(self.nodes.at(node).kind).ephemeral).count();
+        count as u32
+    }
+
+    fn interactions_in(&self, members: &[u32]) -> u32 {
+        let mut all: Vec<u32> = members
+            .iter()
+            .flat_map(|&node| self.posts_of(node).take(INTERACTIONS_MAX as usize))
+            .map(|at| self.incidences.at(at).observation)
+            .take(2 * INTERACTIONS_MAX as usize)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        (all.len() as u32).min(INTERACTIONS_MAX)
+    }
+
+    fn take_rejections(&mut self, region: &Region, solution: &Solution, step: &mut Step<'_>) {
+        let mut now: NumberMap<Guard> = NumberMap::default();
+        for (edge, guard) in &solution.rejected {
+            now.entry(*edge).or_insert(*guard);
+        }
+        if !self.quarantine.is_empty() {
+            for (edge, ..) in &region.edges {
+                if !now.contains_key(edge) {
+                    self.quarantine.remove(edge);
+                }
+            }
+        }
+        for (edge, _) in &solution.rejected {
+            let Some(&guard) = now.get(edge) else { continue };
+            if let Some(known) = self.quarantine.get_mut(edge) {
+                known.guard = guard;
+                continue;
+            }
+            let number = self.quarantined;
+            self.quarantined += 1;
+            self.quarantine.insert(*edge, Quarantined { guard, number, since: step.at.index.get() });
+            let ends = self.edges.at(*edge).ends;
+            let mut clusters: Vec<u32> =
+                ends.iter().map(|&end| self.nodes.at(end).cluster).filter(|&id| id != NONE).collect();
+            clusters.dedup();
+            step.events.push(Derived::Conflict {
+                gcids: clusters.into_iter().map(|id| self.gcid(id)).collect(),
+                guard,
+                demoted: ends.map(|end| self.identifier(end)),
+                quarantine: number,
+            });
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From normal forms to sightings: the token under the newest key, and every other token of the same value.
+//!
+//! A value may be known under several tokens: of an older pepper (rotation by dual reading), of a variant, or of a hash
+//! that another system had computed. Whoever shows the raw value proves that they are one. A legacy hash that comes
+//! without its value is hashed again under our key before anything keeps it, because it can be inverted by trying all
+//! numbers.
+
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use idtrail_event::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256, Sha512};
+use zeroize::Zeroizing;
+
+use crate::model::{Assurance, Identifier, Sighting};
+use crate::normalise::{Normal, Refusal, Secret};
+
+/// The algorithm of a legacy hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LegacyAlgorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// How the value was written before it was hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LegacyFormat {
+    /// The canonical form: E.164, the lower-case address, issuer and number.
+    Canonical,
+    /// `tel:` and E.164.
+    TelUri,
+    /// Digits only, with country code.
+    Digits,
+    /// The account number without its issuer.
+    WithoutIssuer,
+}
+
+/// How the hash is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LegacyEncoding {
+    /// Hexadecimal, either case.
+    Hex,
+    /// Base64, with or without padding, either alphabet.
+    Base64,
+}
+
+/// A way in which another system hashes identifiers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LegacyHashSpec {
+    /// Its name: 1 to 64 bytes without control characters. It is part of the tokens and never changes.
+    pub id: String,
+    /// The type of identifier.
+    pub kind: u16,
+    /// The algorithm.
+    pub algorithm: LegacyAlgorithm,
+    /// What is hashed: `{value}` and `{salt}` are replaced.
+    pub template: String,
+    /// The formats in which values were hashed.
+    pub formats: Vec<LegacyFormat>,
+    /// How the hash is written.
+    pub encoding: LegacyEncoding,
+}
+
+/// The keys and legacy specifications of one tenant. Secrets are wiped when dropped.
+pub struct TokenKeys {
+    tenant: String,
+    /// Newest first.
+    peppers: Vec<Pepper>,
+    legacy: Vec<(LegacyHashSpec, Secret)>,
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKeys(…)")
+    }
+}
+
+/// Why keys or specifications make no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenKeysError {
+    /// There is no pepper.
+    #[error("at least one pepper is needed")]
+    NoPepper,
+    /// An id is empty, too long, not plain or not unique.
+    #[error("id of a legacy hash specification is not usable")]
+    SpecId,
+    /// A template lacks `{value}`, or there is no format.
+    #[error("template or formats of a legacy hash specification are not usable")]
+    SpecTemplate,
+}
+
+impl TokenKeys {
+    /// Wraps the peppers, newest first, and the legacy specifications with their salts.
+    ///
+    /// # Errors
+    /// [`TokenKeysError`].
+    pub fn new(
+        tenant: &str,
+        peppers: Vec<Pepper>,
+        legacy: Vec<(LegacyHashSpec, Zeroizing<String>)>,
+    ) -> Result<Self, TokenKeysError> {
+        if peppers.is_empty() {
+            return Err(TokenKeysError::NoPepper);
+        }
+        for (at, (spec, _)) in legacy.iter().enumerate() {
+            let before = legacy.get(..at).unwrap_or_default();
+            let usable = (1..=64).contains(&spec.id.len()) && !spec.id.chars().any(char::is_control);
+            if !usable || before.iter().any(|(other, _)| other.id == spec.id) {
+                return Err(TokenKeysError::SpecId);
+            }
+            if spec.template.matches("{value}").count() != 1 || spec.formats.is_empty() {
+                return Err(TokenKeysError::SpecTemplate);
+            }
+        }
+        Ok(Self { tenant: tenant.to_owned(), peppers, legacy })
+    }
+
+    fn token(&self, pepper: &Pepper, raw: &RawIdentifier) -> IdentifierToken {
+        token(pepper, &self.tenant, raw)
+    }
+
+    fn newest(&self) -> &Pepper {
+        self.peppers.first().expect("new() refuses an empty list")
+    }
+
+    /// Returns the token of a value under the newest pepper.
+    pub fn identifier(&self, normal: &Normal) -> Identifier {
+        let raw = normal.identifier();
+        Identifier { kind: normal.kind(), token: self.token(self.newest(), &raw) }
+    }
+
+    /// Returns how a value was seen: its token, and as aliases its tokens under older peppers, of its variants, and of
+    /// its legacy hashes. The caller vouches that the source showed the raw value.
+    pub fn sighting(&self, normal: &Normal, assurance: Assurance) -> Sighting {
+        let identifier = self.identifier(normal);
+        let mut aliases = Vec::new();
+        let mut values = vec![normal.identifier()];
+        values.extend(normal.variants());
+        for (spec, salt) in self.legacy.iter().filter(|(spec, _)| spec.kind == normal.kind().number()) {
+            for format in &spec.formats {
+                let Some(written) = write(&normal.value, *format) else { continue };
+                let text = Secret::new(spec.template.replace("{value}", &written).replace("{salt}", salt));
+                values.push(legacy_identifier(spec, &hash(spec.algorithm, &text)));
+            }
+        }
+        for pepper in &self.peppers {
+            for value in &values {
+                let token = self.token(pepper, value);
+                if token != identifier.token && !aliases.contains(&token) {
+                    aliases.push(token);
+                }
+            }
+        }
+        Sighting { identifier, assurance, aliases }
+    }
+
+    /// Returns how the folded form of a mail address was seen.
+    pub fn folded(&self, normal: &Normal) -> Option<Sighting> {
+        let raw = normal.folded()?;
+        Some(Sighting::new(raw.kind(), self.token(self.newest(), &raw), Assurance::CLAIMED))
+    }
+
+    /// Returns how a legacy hash without its value was seen, hashed again under our key. Its assurance is NETWORK at most:
+    /// whoever knows the salt can make such hashes.
+    ///
+    /// # Errors
+    /// [`Refusal::Namespace`] if there is no such specification; [`Refusal::Malformed`] if the hash is not of its length
+    /// and encoding.
+    pub fn legacy_sighting(
+        &self,
+        spec: &str,
+        written: &str,
+        assurance: Assurance,
+    ) -> Result<Sighting, Refusal> {
+        let (spec, _) = self.legacy.iter().find(|(known, _)| known.id == spec).ok_or(Refusal::Namespace)?;
+        let bytes = decode(spec.encoding, written.trim()).ok_or(Refusal::Malformed("encoding"))?;
+        let expected = match spec.algorithm {
+            LegacyAlgorithm::Sha256 => 32,
+            LegacyAlgorithm::Sha512 => 64,
+        };
+        // A hash that was cut is found by chance: two people may have the same.
+        if bytes.len() != expected {
+            return Err(Refusal::Malformed("length"));
+        }
+        let raw = legacy_identifier(spec, &bytes);
+        let mut tokens = self.peppers.iter().map(|pepper| self.token(pepper, &raw));
+        let token = tokens.next().expect("new() refuses an empty list");
+        Ok(Sighting {
+            identifier: Identifier { kind: IdentifierType::new(spec.kind), token },
+            assurance: assurance.min(Assurance::NETWORK),
+            aliases: tokens.collect(),
+        })
+    }
+}
+
+/// A legacy hash as something to be hashed. Canonical forms never begin with a zero byte, so none is the same.
+fn legacy_identifier(spec: &LegacyHashSpec, hash: &[u8]) -> RawIdentifier {
+    let value = format!("\0legacy\0{}\0{}", spec.id, HEXLOWER.encode(hash));
+    RawIdentifier::from_normal_form(IdentifierType::new(spec.kind), value)
+}
+
+fn write(value: &Secret, format: LegacyFormat) -> Option<Secret> {
+    let written = match format {
+        LegacyFormat::Canonical => value.as_str().to_owned(),
+        LegacyFormat::TelUri => format!("tel:{}", **value),
+        LegacyFormat::Digits => value.strip_prefix('+')?.to_owned(),
+        LegacyFormat::WithoutIssuer => value.split_once(':')?.1.to_owned(),
+    };
+    Some(Secret::new(written))
+}
+
+fn hash(algorithm: LegacyAlgorithm, text: &Secret) -> Vec<u8> {
+    match algorithm {
+        LegacyAlgorithm::Sha256 => Sha256::digest(text.as_bytes()).to_vec(),
+        LegacyAlgorithm::Sha512 => Sha512::digest(text.as_bytes()).to_vec(),
+    }
+}
+
+fn decode(encoding: LegacyEncoding, written: &str) -> Option<Vec<u8>> {
+    match encoding {
+        LegacyEncoding::Hex => HEXLOWER_PERMISSIVE.decode(written.as_bytes()).ok(),
+        LegacyEncoding::Base64 => {
+            let bytes = written.as_bytes();
+            let padded = BASE64.decode(bytes).or_else(|_| BASE64_NOPAD.decode(bytes));
+            padded.or_else(|_| BASE64URL_NOPAD.decode(bytes)).ok()
+        }
+    }
+}
