@@ -1,0 +1,213 @@
+//! Every bit of a small data directory flipped: found at the start, or of no consequence, or rebuilt; never believed.
+//!
+//! The directory stands on a simulated disk. After each flip the installation is opened again: either that is refused
+//! with an error that says why, or everything it answers is what it answered before: size and root, every entry, what
+//! can be opened, who is who, which events are repetitions and which were erased. A part of the index that turns out
+//! to be damaged when it is needed is answered as unavailable, and the index built anew answers as before.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use idtrail_event::{Dedupe, SourceCode, check};
+use idtrail_index::lookup::Lookup;
+use idtrail_index::shred::{Order, Task};
+use idtrail_index::trail::{Command, Refusal};
+use idtrail_log::commit::Answer;
+use idtrail_server::engine::{self, Engine, EngineError, Ports};
+use idtrail_server::settings::Settings;
+use idtrail_server::synthetic;
+use idtrail_sim::{Seed, SimClock, SimDisk, SimEntropy};
+use idtrail_tlog::LogIndex;
+use idtrail_vault::Kek;
+
+const NOW_MS: i64 = 1_760_000_000_000;
+const EVENTS: u64 = 12;
+const PEOPLE: u64 = 4;
+/// About how many bits the test run flips; with `IDTRAIL_FLIPS=all` it is every bit that was ever written.
+const FLIPS: usize = 4000;
+
+fn settings() -> Settings {
+    let text = r#"
+        origin = "example.com/log"
+        data_dir = "/data"
+        kek = { file = "/kek" }
+        [vault]
+        anchors = ["/anchor-a/anchor", "/anchor-b/anchor"]
+        copies = ["/copies"]
+    "#;
+    let mut settings = Settings::parse(text, &PathBuf::from("/")).unwrap();
+    // Smaller than a person may configure, so that a run takes seconds.
+    settings.segment_bytes = 64 * 1024;
+    settings
+}
+
+fn ports(disk: &SimDisk) -> Ports {
+    Ports {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(SimClock::new(NOW_MS)),
+        entropy: Arc::new(SimEntropy::new(Seed::new(9))),
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<Engine, EngineError> {
+    Engine::open(ports(disk), &settings(), Kek::new([7; 32]).unwrap(), |_| {})
+}
+
+fn events(engine: &Engine) -> Vec<Command> {
+    (0..EVENTS)
+        .map(|number| {
+            let event = check(synthetic::event(number, PEOPLE, NOW_MS), engine.rules(), NOW_MS).unwrap();
+            Command::prepare(engine.hasher(), &event, SourceCode::API, "crm", None, Dedupe::CONTENT)
+        })
+        .collect()
+}
+
+/// Posts all events and says of each where it stands, or that it was erased.
+fn post(engine: &Engine) -> Vec<String> {
+    let outcomes = engine.submit_all(events(engine)).unwrap().blocking_recv().unwrap();
+    outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Ok(Answer::Appended { first, .. }) => format!("new {first}"),
+            Ok(Answer::Existing(index)) => format!("known {index}"),
+            Ok(Answer::Refused(Refusal::Erased)) => "erased".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+/// Everything that an installation answers.
+struct Known {
+    size: u64,
+    root: String,
+    entries: Vec<Vec<u8>>,
+    opened: Vec<Option<String>>,
+    subjects: Vec<Vec<LogIndex>>,
+    interactions: Vec<Vec<LogIndex>>,
+    again: Vec<String>,
+    epoch: u64,
+}
+
+/// `None` if the index says that it is damaged.
+fn known(engine: &Engine) -> Option<Known> {
+    let reader = engine.reader();
+    let head = reader.head();
+    let mut known = Known {
+        size: head.size.get(),
+        root: head.root.to_string(),
+        entries: Vec::new(),
+        opened: Vec::new(),
+        subjects: Vec::new(),
+        interactions: Vec::new(),
+        again: post(engine),
+        epoch: engine.lookup().epoch_in_log(),
+    };
+    for index in (0..head.size.get()).map(LogIndex::new) {
+        let entry = reader.entry(index).unwrap();
+        let open = engine.open_leaf(index, &entry).ok().map(|disclosed| disclosed.leaf);
+        if let Some(leaf) = &open {
+            if let Some(subject) = leaf.subject {
+                known.subjects.push(engine.lookup().subject(subject).ok()?);
+            }
+            if let Some(id) = leaf.interaction_id() {
+                let key = engine.hasher().interaction(id);
+                known.interactions.push(engine.lookup().interaction(&key).ok()?);
+            }
+        }
+        known.opened.push(open.map(|leaf| leaf.body.to_string()));
+        known.entries.push(entry);
+    }
+    let damaged = "Refused(Unavailable)";
+    (!known.again.iter().any(|answer| answer.contains(damaged))).then_some(known)
+}
+
+/// Returns a disk with an installation that took events, erased some of them, and was stopped in order.
+fn installation() -> (SimDisk, Known) {
+    let disk = SimDisk::new(Seed::new(3));
+    engine::create(&ports(&disk), &settings(), Kek::new([7; 32]).unwrap()).unwrap();
+    let engine = open(&disk).unwrap();
+    let posted = post(&engine);
+    assert!(posted.iter().all(|answer| answer.starts_with("new")), "{posted:?}");
+    let order = Order {
+        request_id: "dsar-1".to_owned(),
+        actor: Some("dpo".to_owned()),
+        task: Task::Erase { indices: vec![3, 7] },
+    };
+    let outcome = engine.desk().order(order).unwrap().blocking_recv().unwrap().unwrap();
+    assert_eq!(outcome.shredded, 2);
+    engine.stop();
+    drop(engine);
+    let engine = open(&disk).unwrap();
+    let known = known(&engine).unwrap();
+    assert!(known.again.iter().any(|answer| answer == "erased"));
+    assert!(known.again.iter().any(|answer| answer.starts_with("known")));
+    assert_eq!(known.opened.iter().filter(|open| open.is_none()).count(), 2);
+    engine.stop();
+    drop(engine);
+    (disk, known)
+}
+
+/// Returns the places to flip: all bytes that were written, and a few of the zeros that fill files up.
+fn places(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
+    let mut places = Vec::new();
+    for path in disk.durable_files() {
+        let bytes = disk.read_durable(&path).unwrap();
+        for (at, block) in bytes.chunks(64).enumerate() {
+            let zeros = block.iter().all(|byte| *byte == 0);
+            let from = (at * 64) as u64;
+            let step = if zeros { 64 * 64 } else { 1 };
+            let here = (from..from + block.len() as u64).filter(|byte| !zeros || byte % step == 0);
+            places.extend(here.map(|byte| (path.clone(), byte)));
+        }
+    }
+    places
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_changes_no_answer() {
+    let (disk, before) = installation();
+    let whole = disk.snapshot();
+    let places = places(&disk);
+    let all = std::env::var("IDTRAIL_FLIPS").is_ok_and(|flips| flips == "all");
+    // A step that shares no factor with 8 meets every bit of a byte.
+    let step = if all { 1 } else { (places.len() * 8).div_ceil(FLIPS) | 1 };
+    let (mut refused, mut same, mut rebuilt) = (0_u32, 0_u32, 0_u32);
+    for number in (0..places.len() * 8).step_by(step) {
+        let ((path, byte), bit) = (&places[number / 8], (number % 8) as u8);
+        disk.restore(&whole);
+        disk.flip_bit(path, *byte, bit).unwrap();
+        let place = format!("{} byte {byte} bit {bit}", path.display());
+        let engine = match open(&disk) {
+            Err(error) => {
+                assert!(!error.to_string().is_empty(), "{place}");
+                refused += 1;
+                continue;
+            }
+            Ok(engine) => engine,
+        };
+        let after = known(&engine);
+        engine.stop();
+        drop(engine);
+        if let Some(after) = after {
+            check_same(&before, &after, &place);
+            same += 1;
+            continue;
+        }
+        Lookup::wipe(&disk, Path::new("/data/index")).unwrap();
+        let engine = open(&disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+        check_same(&before, &known(&engine).unwrap(), &place);
+        engine.stop();
+        rebuilt += 1;
+    }
+    eprintln!("bits flipped: {refused} refused, {rebuilt} rebuilt, {same} of no consequence");
+    assert!(refused > 0 && same > 0 && rebuilt > 0, "refused={refused} rebuilt={rebuilt} same={same}");
+}
+
+fn check_same(before: &Known, after: &Known, place: &str) {
+    assert_eq!((after.size, &after.root, after.epoch), (before.size, &before.root, before.epoch), "{place}");
+    assert_eq!(after.again, before.again, "{place}");
+    assert_eq!(after.subjects, before.subjects, "{place}");
+    assert_eq!(after.interactions, before.interactions, "{place}");
+    assert_eq!(after.opened, before.opened, "{place}");
+    assert!(after.entries == before.entries, "{place}: the entries are others");
+}
