@@ -16,7 +16,7 @@ use idtrail_log::commit::Answer;
 use idtrail_server::engine::{self, Engine, EngineError, Ports};
 use idtrail_server::settings::Settings;
 use idtrail_server::synthetic;
-use idtrail_sim::{Seed, SimClock, SimDisk, SimEntropy};
+use idtrail_sim::{Count, EIO, ENOSPC, Effect, Fault, Rng, Seed, SimClock, SimDisk, SimEntropy};
 use idtrail_tlog::LogIndex;
 use idtrail_vault::Kek;
 
@@ -210,4 +210,82 @@ fn check_same(before: &Known, after: &Known, place: &str) {
     assert_eq!(after.interactions, before.interactions, "{place}");
     assert_eq!(after.opened, before.opened, "{place}");
     assert!(after.entries == before.entries, "{place}: the entries are others");
+}
+
+/// What a run on a failing disk acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    /// The place of each event, if it was acknowledged.
+    places: Vec<Option<String>>,
+    /// Whether an erasure was ordered, and whether it was confirmed.
+    ordered: bool,
+    erased: bool,
+}
+
+/// Opens, posts, erases, stops; whatever fails ends the run.
+fn live(disk: &SimDisk) -> Acknowledged {
+    let mut acknowledged = Acknowledged::default();
+    let Ok(engine) = open(disk) else { return acknowledged };
+    if let Ok(waiting) = engine.submit_all(events(&engine)) {
+        let outcomes = waiting.blocking_recv().unwrap_or_default();
+        let place = |outcome| match outcome {
+            Ok(Answer::Appended { first, .. } | Answer::Existing(first)) => Some(format!("known {first}")),
+            _ => None,
+        };
+        acknowledged.places = outcomes.into_iter().map(place).collect();
+        let order =
+            Order { request_id: "dsar-1".to_owned(), actor: None, task: Task::Erase { indices: vec![3, 7] } };
+        // Nobody waits for an erasure that a failing disk holds up: it stays open and is finished later.
+        let done = engine.desk().order(order);
+        acknowledged.ordered = done.is_ok();
+        acknowledged.erased = done.is_ok_and(|done| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let patience = std::time::Duration::from_millis(300);
+            let outcome = runtime.block_on(async { tokio::time::timeout(patience, done).await });
+            matches!(outcome, Ok(Ok(Ok(outcome))) if outcome.shredded == 2)
+        });
+    }
+    engine.stop();
+    acknowledged
+}
+
+#[test]
+fn every_operation_failed_once_loses_nothing_acknowledged() {
+    for effect in [Effect::NotApplied, Effect::Partly, Effect::Applied] {
+        let (mut operation, mut failed) = (0, 0);
+        loop {
+            let disk = SimDisk::new(Seed::new(operation));
+            engine::create(&ports(&disk), &settings(), Kek::new([7; 32]).unwrap()).unwrap();
+            let start = disk.count(Count::Mutating);
+            let errno = if operation % 2 == 0 { EIO } else { ENOSPC };
+            disk.fail(Fault::once(start + operation).errno(errno).doing(effect));
+            let before = live(&disk);
+            let reached = disk.count(Count::Mutating) > start + operation;
+            disk.crash(&mut Rng::new(Seed::new(operation)));
+            disk.clear_faults();
+            let place = format!("operation {operation}, {effect:?}");
+            let engine = open(&disk).unwrap_or_else(|error| panic!("{place}: {error:?}"));
+            let after = post(&engine);
+            for (number, kept) in before.places.iter().enumerate() {
+                let Some(kept) = kept else { continue };
+                let index = kept.trim_start_matches("known ");
+                let may_be_erased = before.ordered && ["3", "7"].contains(&index);
+                let now = &after[number];
+                assert!(now == kept || may_be_erased && now == "erased", "{place}: {kept} is now {now}");
+                assert!(
+                    now == "erased" || !(before.erased && may_be_erased),
+                    "{place}: an erasure was undone"
+                );
+                failed += u64::from(reached);
+            }
+            engine.stop();
+            operation += 1;
+            if !reached {
+                assert!(before.erased && before.places.iter().all(Option::is_some));
+                break;
+            }
+        }
+        assert!(operation > 50 && failed > 0, "operations={operation}");
+        eprintln!("{effect:?}: {operation} operations failed once");
+    }
 }
