@@ -104,8 +104,8 @@ pub struct Limits {
     pub reads_per_second: Option<u64>,
     /// Milliseconds after which a request is answered 503. 100 to 600,000. Default: 10000.
     pub request_timeout_ms: Option<u64>,
-    /// Free bytes of the data directory's disk below which the server says that it is not ready. 0 to
-    /// 1,099,511,627,776. Default: 268435456.
+    /// Free bytes of the data directory's disk below which the server is not ready and answers events 503; what it holds
+    /// can still be read, verified and erased. It looks once a second. 0 to 1,099,511,627,776. Default: 268435456.
     pub disk_free_bytes_min: Option<u64>,
 }
 

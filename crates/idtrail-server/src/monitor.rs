@@ -109,6 +109,12 @@ impl Monitor {
         now_ns.saturating_sub(newest.at_ns) as f64 / 1e9
     }
 
+    /// Tells whether the disk has room for events. Below the limit the server reads only: what it holds can be read,
+    /// verified and erased, and an orderly refusal leaves room for that, where a full disk would stop the log.
+    pub fn has_room(&self) -> bool {
+        self.free_bytes.load(Ordering::Acquire) >= self.free_bytes_min
+    }
+
     /// Returns every reason why events cannot be acknowledged now; none means that they can.
     pub fn reasons(&self) -> Vec<&'static str> {
         let mut reasons = Vec::new();
@@ -117,7 +123,7 @@ impl Monitor {
                 "the log has stopped after a failure: see the process' log, mend the cause, restart the server",
             );
         }
-        if self.free_bytes.load(Ordering::Acquire) < self.free_bytes_min {
+        if !self.has_room() {
             reasons.push(
                 "the data directory's disk is nearly full (limits.disk_free_bytes_min): make room or move the data",
             );

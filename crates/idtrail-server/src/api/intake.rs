@@ -30,7 +30,7 @@ pub(crate) struct Sender<'a> {
 /// good one.
 ///
 /// # Errors
-/// 401 or 403.
+/// 401 or 403; 503 while the disk has no room for events.
 pub(crate) async fn sender(
     state: &AppState,
     headers: &HeaderMap,
@@ -41,6 +41,10 @@ pub(crate) async fn sender(
     counted.of(system.name());
     system.require(&[Role::Ingest])?;
     let person = if headers.contains_key(AUTHORIZATION) { Some(auth.person(headers).await?) } else { None };
+    if !state.monitor().has_room() {
+        let detail = "the server's disk is nearly full, so it takes no events until its operator made room";
+        return Err(Problem::unavailable(detail, 30));
+    }
     Ok((system, person))
 }
 

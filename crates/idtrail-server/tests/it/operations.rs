@@ -88,6 +88,37 @@ fn readiness_names_every_reason() {
 }
 
 #[test]
+fn a_nearly_full_disk_is_read_only_until_there_is_room() {
+    let installation = Installation::new();
+    let server = installation.start();
+    assert_eq!(server.post_event(&installation, &sample()).0, StatusCode::CREATED);
+    server.stop();
+    let roomy = std::fs::read_to_string(installation.config()).unwrap();
+    // No disk of a test has a tebibyte free.
+    let full = format!("{roomy}\n[limits]\ndisk_free_bytes_min = 1099511627776\n");
+    std::fs::write(installation.config(), full).unwrap();
+    let server = installation.start();
+    let mut other = sample();
+    other["auditEvent"]["channelType"] = json!("CHAT");
+    for event in [sample(), other.clone()] {
+        let key = [("x-api-key", installation.key.as_str())];
+        let refused = server.post(EVENTS, &key, event.to_string());
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "30");
+        assert!(String::from_utf8_lossy(refused.body()).contains("nearly full"));
+    }
+    assert_eq!(server.get("/checkpoint").status(), StatusCode::OK);
+    let customer = sample()["auditEvent"]["resolvedCustomerId"].as_str().unwrap().to_owned();
+    assert_eq!(server.access(&installation, &query(&customer)).status(), StatusCode::OK);
+    server.stop();
+    std::fs::write(installation.config(), roomy).unwrap();
+    let server = installation.start();
+    assert_eq!(server.post_event(&installation, &sample()).0, StatusCode::OK);
+    assert_eq!(server.post_event(&installation, &other).0, StatusCode::CREATED);
+    server.stop();
+}
+
+#[test]
 fn status_is_for_people_who_look_after_it() {
     let installation = Installation::new();
     let person = installation.credential(&["--person", "--name", "ops", "--role", "operator"]);
