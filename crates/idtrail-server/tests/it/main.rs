@@ -25,3 +25,4 @@ mod reading;
 mod rig;
 mod routes;
 mod shredding;
+mod upgrade;

@@ -83,6 +83,12 @@ impl Installation {
         new
     }
 
+    /// An empty directory, with credentials that what is put there knows.
+    pub(crate) fn empty(key: &str, person: (String, String)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, key: key.to_owned(), person, log: Arc::default() }
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.home().join("idtrail.toml")
     }
