@@ -124,6 +124,9 @@ pub struct Engine {
     saved_dead: usize,
     dirty: bool,
     saving: bool,
+    /// A command changed the cursor, which is to be saved at once; and that save is under way.
+    ordered: bool,
+    saving_ordered: bool,
     saved_at_ms: u64,
     save_retry_ms: Option<u64>,
     replays: VecDeque<Position>,
@@ -159,6 +162,8 @@ impl Engine {
             saved_dead: 0,
             dirty: false,
             saving: false,
+            ordered: false,
+            saving_ordered: false,
             saved_at_ms: 0,
             save_retry_ms: None,
             replays: VecDeque::new(),
@@ -202,6 +207,7 @@ impl Engine {
     /// Returns when the engine wants to be woken, on the monotonic clock in milliseconds.
     pub fn wake_at(&self) -> Option<u64> {
         let save_at = self.saved_at_ms + self.settings.save_interval_ms;
+        let save_at = if self.ordered { 0 } else { save_at };
         let save = (self.dirty && !self.saving && self.unsaved_dead.is_empty())
             .then(|| save_at.max(self.save_retry_ms.unwrap_or(0)));
         let noting = matches!(
@@ -248,6 +254,11 @@ impl Engine {
     /// Returns the last failure since the last success.
     pub fn last_failure(&self) -> Option<&LastFailure> {
         self.last_failure.as_ref()
+    }
+
+    /// Tells whether what a command changed is on disk.
+    pub fn is_saved(&self) -> bool {
+        !self.ordered && !self.saving_ordered
     }
 
     /// Tells whether everything that was read is settled and saved.
@@ -502,6 +513,7 @@ impl Engine {
         self.saving = false;
         if !saved {
             self.dirty = true;
+            self.ordered |= std::mem::take(&mut self.saving_ordered);
             self.stage_after_save(Stage::Noting);
             self.save_retry_ms = Some(now.mono_ms + self.settings.backoff.longest_ms.min(1000));
             self.last_failure =
@@ -509,6 +521,7 @@ impl Engine {
             return;
         }
         self.save_retry_ms = None;
+        self.saving_ordered = false;
         self.stage_after_save(Stage::Noted);
     }
 
@@ -573,11 +586,11 @@ impl Engine {
         match command {
             Command::Pause => {
                 self.cursor.paused = true;
-                self.dirty = true;
+                self.change();
             }
             Command::Resume => {
                 self.cursor.paused = false;
-                self.dirty = true;
+                self.change();
                 self.dead_run = 0;
                 self.retry_at_ms = None;
                 self.stopped = false;
@@ -588,7 +601,7 @@ impl Engine {
                 }
                 self.cursor.replay_until = self.cursor.replay_until.max(Some(self.cursor.next));
                 self.cursor.next = from;
-                self.dirty = true;
+                self.change();
                 // What is being sent is settled by nobody: those rows come again, by their keys.
                 if let Some(InFlight::Front { entries, .. }) = &mut self.in_flight {
                     *entries = 0;
@@ -602,6 +615,12 @@ impl Engine {
                 self.replays.extend(fresh);
             }
         }
+    }
+
+    /// Notes that a command changed the cursor.
+    fn change(&mut self) {
+        self.dirty = true;
+        self.ordered = true;
     }
 
     fn letter(

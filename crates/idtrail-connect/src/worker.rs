@@ -87,6 +87,9 @@ pub enum CommandError {
     NotKeyed,
 }
 
+/// Commands that may wait for the disk.
+const ANSWERS_MAX: usize = 16;
+
 type Orders = mpsc::Sender<(Command, oneshot::Sender<()>)>;
 
 /// A running worker.
@@ -96,8 +99,7 @@ pub struct Worker {
     feed: Arc<dyn Feed>,
     clock: Arc<dyn Clock>,
     keyed: bool,
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    running: Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -148,7 +150,7 @@ impl Worker {
         let (feed, clock) = (parts.feed.clone(), parts.clock.clone());
         let engine = Engine::new(settings, cursor, kept.dead);
         let task = tokio::spawn(run(parts, engine, store, shared.clone(), taken, stopped));
-        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, stop, task })
+        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, running: Mutex::new(Some((stop, task))) })
     }
 
     /// Returns the state.
@@ -176,7 +178,8 @@ impl Worker {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).dead.clone()
     }
 
-    /// Gives a command and waits until the engine took it.
+    /// Gives a command and waits until the engine took it and, where it changed the cursor, until that is on disk: an
+    /// answered pause survives a power cut. A command whose answer nobody waited for may have been taken all the same.
     ///
     /// # Errors
     /// [`CommandError`].
@@ -203,11 +206,15 @@ impl Worker {
         }
     }
 
-    /// Ends the worker. What is being sent is abandoned; the next start finds out what became of it.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
-        // A panic of the task has been reported by the runtime already.
-        let _ = self.task.await;
+    /// Ends the worker. What is being sent is abandoned; the next start finds out what became of it. Does nothing if it was
+    /// ended before.
+    pub async fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, task)) = running {
+            let _ = stop.send(());
+            // A panic of the task has been reported by the runtime already.
+            let _ = task.await;
+        }
     }
 }
 
@@ -246,7 +253,7 @@ async fn run(
     let mut input = Input::Wake;
     let mut dead_shown = None;
     let mut grants: Option<Grants> = None;
-    let mut answer: Option<oneshot::Sender<()>> = None;
+    let mut answers: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
         let now = Now { mono_ms: clock.monotonic_ns() / 1_000_000, wall_ms: clock.wall_ms() };
         let before = engine.circuit();
@@ -272,8 +279,10 @@ async fn run(
         }
         shared.changed.notify_waiters();
         // Only now: whoever gave a command and then looks must see what it did. Nobody may be there any more.
-        if let Some(answer) = answer.take() {
-            let _ = answer.send(());
+        if engine.is_saved() {
+            for answer in answers.drain(..) {
+                let _ = answer.send(());
+            }
         }
         let wake_at = engine.wake_at();
         let sleep = async {
@@ -304,8 +313,9 @@ async fn run(
                 }
                 None => break,
             },
-            Some((command, done)) = orders.recv() => {
-                answer = Some(done);
+            // While many wait for the disk, no more are taken.
+            Some((command, done)) = orders.recv(), if answers.len() < ANSWERS_MAX => {
+                answers.push(done);
                 Input::Command(command)
             }
             () = sleep => Input::Wake,
@@ -457,7 +467,8 @@ fn warn_of(name: &str, grants: &Grants) {
             );
         }
         Grants::Unknown { reason } => {
-            tracing::warn!(sink = name, reason, "the target does not say what the writer may do");
+            // Files and receivers cannot be asked at all; whoever looks at the state sees the reason.
+            tracing::info!(sink = name, reason, "the target does not say what the writer may do");
         }
     }
 }

@@ -62,6 +62,10 @@ pub struct Config {
     pub batch: Option<Batch>,
     /// Events that were refused but are kept.
     pub quarantine: Option<Quarantine>,
+    /// Outside systems that every event is delivered to; `[sinks.NAME]`, one section each. Default: none.
+    pub sinks: Option<BTreeMap<String, Sink>>,
+    /// Sinks that operators add without a restart.
+    pub sink_api: Option<SinkApi>,
 }
 
 /// Where a secret is: exactly one of the two.
@@ -241,4 +245,33 @@ pub struct Quarantine {
     /// Most events that are kept; when there are as many, invalid events are answered 503 and not kept, so that none is
     /// lost in silence. 1 to 1000000. Default: 100000.
     pub entries_max: Option<u64>,
+}
+
+/// A section `[sinks.NAME]`. The name has 1 to 40 lower-case letters, digits, `-` and `_`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// Which entries the sink wants, such as `{{auditEvent.channelType}} = 'VOICE'`. Default: `{{auditEvent}} != null`.
+    pub filter: Option<String>,
+    /// What they become: lines `source → target.column`, then, if wanted, `: type` and `required`. Default: a column for
+    /// every known member.
+    pub mapping: Option<Vec<String>>,
+    /// What goes out about a person: `none`, `tokens` or `sealed`. Default: `none`.
+    pub pii: Option<String>,
+    /// How a person is taken out: `delete`, `null` or `none`. No default: it decides what may go out.
+    pub erase: Option<String>,
+    /// Seconds that one call to the target may take. 1 to 600. Default: 30.
+    pub deadline_s: Option<u64>,
+    /// Where the rows go: a section of its own, `[sinks.NAME.target]`, with `kind` = `files`, `postgres` or `webhook` and the
+    /// keys of that kind, which docs/sinks lists. A relative path starts at the configuration file's directory. No default.
+    pub target: Option<toml::Table>,
+}
+
+/// The section `[sink_api]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkApi {
+    /// Database servers, `host:port`, that sinks may connect to which were added over the API. Without it nobody could keep
+    /// such a sink from reaching machines that only this server can reach. Default: none.
+    pub hosts: Option<Vec<String>>,
 }

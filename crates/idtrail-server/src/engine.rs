@@ -236,6 +236,7 @@ pub struct Engine {
     evidence_signer: SignerKey,
     verifier: VerifierKey,
     issuer_seed: Secret32,
+    sinks_secret: Secret32,
     quarantine: Quarantine,
     batch: BatchSettings,
     opened: Opened,
@@ -307,6 +308,7 @@ impl Engine {
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
         }
         let issuer_seed = vault.issuer_seed();
+        let sinks_secret = vault.index_key();
         let quarantine = Quarantine::open(
             (Arc::clone(&ports.disk), Arc::clone(&ports.entropy)),
             &settings.data_dir,
@@ -331,6 +333,7 @@ impl Engine {
             evidence_signer,
             verifier,
             issuer_seed,
+            sinks_secret,
             quarantine,
             batch: settings.batch,
             opened,
@@ -429,6 +432,11 @@ impl Engine {
     /// Returns the seed of the built-in token issuer.
     pub fn issuer_seed(&self) -> &Secret32 {
         &self.issuer_seed
+    }
+
+    /// Returns the secret that the keys of sinks are derived from.
+    pub(crate) fn sinks_secret(&self) -> &Secret32 {
+        &self.sinks_secret
     }
 
     /// Returns the events that were refused but are kept.

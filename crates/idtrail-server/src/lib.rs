@@ -26,6 +26,7 @@ pub mod problem;
 pub mod quarantine;
 pub mod serve;
 pub mod settings;
+pub mod sinks;
 pub mod synthetic;
 pub mod telemetry;
 pub mod tls;

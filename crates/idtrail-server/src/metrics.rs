@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use idtrail_connect::worker::SinkStatus;
 use idtrail_event::TypeCode;
 use idtrail_port::{Attributes, Clock, Disk, DiskFile, DiskLock, Open, Space};
 use prometheus_client::encoding::text::encode;
@@ -98,9 +99,93 @@ struct ClassLabels {
     class: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    /// As an administrator wrote it; at most [`crate::sinks::SINKS_MAX`] of them at a time.
+    sink: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkStateLabels {
+    sink: String,
+    state: &'static str,
+}
+
+/// What one sink's figures come from.
+#[derive(Clone, Debug)]
+pub struct SinkFigures {
+    /// Its name.
+    pub sink: String,
+    /// Its state; `None` if it cannot be started.
+    pub status: Option<SinkStatus>,
+}
+
+/// What is measured of sinks. Taken anew from their own counts before each answer, so a removed sink is gone from it.
+#[derive(Debug, Default)]
+struct SinkMetrics {
+    lag_events: Family<SinkLabels, Gauge>,
+    lag_seconds: Family<SinkLabels, Gauge<f64, AtomicU64>>,
+    replicated: Family<SinkLabels, Gauge>,
+    dead: Family<SinkLabels, Gauge>,
+    state: Family<SinkStateLabels, Gauge>,
+    delivered: Family<SinkLabels, Counter>,
+    filtered: Family<SinkLabels, Counter>,
+    erased: Family<SinkLabels, Counter>,
+    /// Held while they are replaced and read.
+    taking: Mutex<()>,
+}
+
+impl SinkMetrics {
+    fn register(&self, r: &mut Registry) {
+        r.register(
+            "sink_lag_events",
+            "Entries of the log that the sink has not settled",
+            self.lag_events.clone(),
+        );
+        r.register_with_unit(
+            "sink_lag",
+            "Since the newest settled entry was received; 0 if nothing is to come",
+            Unit::Seconds,
+            self.lag_seconds.clone(),
+        );
+        r.register("sink_replicated_up_to", "First log index that is not settled", self.replicated.clone());
+        r.register("sink_dead_letters", "Events that could not be delivered", self.dead.clone());
+        r.register("sink_state", "1 for the state that the sink is in", self.state.clone());
+        r.register("sink_delivered_events", "Rows that the target confirmed", self.delivered.clone());
+        r.register("sink_filtered_events", "Entries that the filter did not want", self.filtered.clone());
+        r.register("sink_erased_events", "Entries that could not be read any more", self.erased.clone());
+    }
+
+    fn take(&self, all: &[SinkFigures]) {
+        self.lag_events.clear();
+        self.lag_seconds.clear();
+        self.replicated.clear();
+        self.dead.clear();
+        self.state.clear();
+        self.delivered.clear();
+        self.filtered.clear();
+        self.erased.clear();
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for SinkFigures { sink, status } in all {
+            let labels = SinkLabels { sink: sink.clone() };
+            let state = status.as_ref().map_or("broken", |status| crate::sinks::state_name(status.circuit));
+            self.state.get_or_create(&SinkStateLabels { sink: sink.clone(), state }).set(1);
+            let Some(status) = status else { continue };
+            self.lag_events.get_or_create(&labels).set(whole(status.lag_events));
+            self.lag_seconds.get_or_create(&labels).set(status.lag_ms as f64 / 1000.0);
+            self.replicated.get_or_create(&labels).set(whole(status.replicated_up_to.seq));
+            self.dead.get_or_create(&labels).set(whole(status.dead));
+            self.delivered.get_or_create(&labels).inc_by(status.delivered);
+            self.filtered.get_or_create(&labels).inc_by(status.filtered);
+            self.erased.get_or_create(&labels).inc_by(status.erased);
+        }
+    }
+}
+
 /// The handles.
 #[derive(Debug)]
 pub struct Metrics {
+    sinks: SinkMetrics,
     registry: Registry,
     sources: RwLock<HashSet<String>>,
     balance: Mutex<BTreeMap<Option<String>, Counts>>,
@@ -140,6 +225,7 @@ impl Default for Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program that runs", build);
         let new = Self {
+            sinks: SinkMetrics::default(),
             sources: RwLock::default(),
             balance: Mutex::default(),
             ingested: Family::default(),
@@ -166,6 +252,7 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let r = &mut self.registry;
+        self.sinks.register(r);
         r.register("events_ingested", "Events by what became of them", self.ingested.clone());
         r.register("auth_failures", "Refused credentials and missing roles", self.auth_failures.clone());
         r.register("http_responses", "Answers by class of status", self.responses.clone());
@@ -255,11 +342,17 @@ impl Metrics {
         self.responses.get_or_create(&ClassLabels { class }).inc();
     }
 
-    /// Returns all of it as OpenMetrics text.
+    /// Returns all of it as OpenMetrics text, with these figures of the sinks.
     ///
     /// # Errors
     /// If formatting fails, which is a bug.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn encode_with(&self, sinks: &[SinkFigures]) -> Result<String, std::fmt::Error> {
+        let _taking = self.sinks.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sinks.take(sinks);
+        self.encode()
+    }
+
+    fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::with_capacity(8192);
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -471,7 +564,7 @@ mod tests {
         let crm = balance[&Some("crm".to_owned())];
         assert_eq!(crm, Counts { received: 9, accepted: 1, quarantined: 7, refused: 1, ..Counts::default() });
         assert_eq!(balance[&None], Counts { received: 1, refused: 1, ..Counts::default() });
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode_with(&[]).unwrap();
         for line in [
             "idtrail_events_ingested_total{source=\"idtrail:unknown\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
             "idtrail_events_ingested_total{source=\"crm\",type=\"UNKNOWN\",result=\"refused\"} 1\n",
@@ -492,7 +585,7 @@ mod tests {
         for number in 0..2 * SOURCES_MAX {
             metrics.ingested(&format!("system-{number}"), TypeLabel::UNKNOWN, Outcome::Refused, 1);
         }
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode_with(&[]).unwrap();
         let lines = text.lines().filter(|line| line.starts_with("idtrail_events_ingested_total{")).count();
         assert_eq!(lines, SOURCES_MAX + 1);
         let other = format!("{{source=\"other\",type=\"UNKNOWN\",result=\"refused\"}} {SOURCES_MAX}\n");

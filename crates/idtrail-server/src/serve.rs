@@ -22,6 +22,7 @@ use crate::metrics::{MeteredDisk, Metrics};
 use crate::monitor::Monitor;
 use crate::oidc::{Issuer, Keys, KeysError};
 use crate::settings::{HttpSettings, Settings, TlsSettings};
+use crate::sinks::{Env, Sinks, SinksError};
 use crate::tls::{Certificate, TlsError};
 use crate::token::{IssuerNames, KeyError, TokenIssuer};
 
@@ -67,6 +68,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The list of sinks cannot be read.
+    #[error("the sinks that were added over the API cannot be read")]
+    Sinks(#[source] SinksError),
     /// The log failed while the server was running.
     #[error(
         "the log stopped: nothing more can be stored. Mend the cause and restart; acknowledged events are safe"
@@ -102,6 +106,19 @@ impl Server {
     /// # Errors
     /// [`ServeError`]; the data are as they were.
     pub async fn bind(ports: Ports, settings: &Settings, kek: Kek) -> Result<Self, ServeError> {
+        Self::bind_with(ports, settings, kek, |_| None).await
+    }
+
+    /// As [`Server::bind`]; secrets of sinks may stand in this environment.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub async fn bind_with(
+        ports: Ports,
+        settings: &Settings,
+        kek: Kek,
+        env: Env,
+    ) -> Result<Self, ServeError> {
         let address = settings.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
@@ -134,10 +151,12 @@ impl Server {
             .with_issuers(issuers(&ports, settings)?);
         let budgets = Budgets::new(&settings.limits, &ports.clock);
         let timeout = Duration::from_millis(settings.limits.request_timeout_ms);
+        let sinks = Sinks::start(&engine, settings, env).await.map_err(ServeError::Sinks)?;
         let state = AppState::new(
             Arc::clone(&engine),
             Arc::new(auth),
             monitor,
+            sinks,
             budgets,
             settings.limits.body_bytes_max,
             timeout,
@@ -163,6 +182,11 @@ impl Server {
     /// Returns the open installation.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// Returns the sinks.
+    pub fn sinks(&self) -> &Arc<Sinks> {
+        self.state.sinks()
     }
 
     /// Returns what makes the server read its certificate again at once.
@@ -217,11 +241,14 @@ impl Server {
             }
             monitor.stopping();
         };
+        let sinks = Arc::clone(self.state.sinks());
         let front = Arc::new(Front::new(self.state));
         connection::serve(self.listener, self.certificate, front, self.http, until).await;
         let _ = ended.send(true);
         let _ = tokio::join!(reload, sweep, look, renewal);
         passing.abort();
+        // Behind the last answer: what was acknowledged in the drain may still be sent, and what is not goes out later.
+        sinks.stop().await;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || engine.stop()).await;
         if closed.is_err() {

@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use idtrail_connect::settings::SinkSettings;
 use idtrail_port::{Disk, read_whole};
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
@@ -21,8 +22,11 @@ use crate::config::{Config, SecretSource};
 
 mod effective;
 mod network;
+mod sinks;
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};
+pub use sinks::SinkApiSettings;
+pub(crate) use sinks::{Wrong as SinkWrong, check as check_sink, read as read_sink};
 
 /// Longest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -71,6 +75,10 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// Events that were refused but are kept.
     pub quarantine: QuarantineSettings,
+    /// Outside systems that every event is delivered to, checked, by name.
+    pub sinks: Vec<SinkSettings>,
+    /// Sinks that operators add without a restart.
+    pub sink_api: SinkApiSettings,
 }
 
 /// Many events in one request.
@@ -317,6 +325,8 @@ impl Settings {
                     1_000_000,
                 )?,
             },
+            sinks: check.sinks(config.sinks.unwrap_or_default(), &data_dir)?,
+            sink_api: check.sink_api(config.sink_api.unwrap_or_default())?,
             origin,
             data_dir,
         })

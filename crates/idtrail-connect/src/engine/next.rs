@@ -165,6 +165,7 @@ impl Engine {
                 Some(Intent { first: batch.first(), last: batch.last(), rows: batch.rows.len() as u64 });
             self.saving = true;
             self.dirty = false;
+            self.saving_ordered |= std::mem::take(&mut self.ordered);
             self.saved_at_ms = now.mono_ms;
             actions.push(Action::SaveCursor(self.cursor.clone()));
         }
@@ -177,6 +178,7 @@ impl Engine {
 
     fn save(&mut self, now: Now, actions: &mut Vec<Action>) {
         let due = self.settings.limits.saves_every_batch
+            || self.ordered
             || now.mono_ms >= self.saved_at_ms + self.settings.save_interval_ms;
         let retry_save = self.save_retry_ms.is_some_and(|at| at > now.mono_ms);
         // A cursor never gets ahead of the dead letters that it passed.
@@ -184,6 +186,7 @@ impl Engine {
         if self.dirty && !self.saving && due && !retry_save && dead_saved {
             self.dirty = false;
             self.saving = true;
+            self.saving_ordered |= std::mem::take(&mut self.ordered);
             self.saved_at_ms = now.mono_ms;
             actions.push(Action::SaveCursor(self.cursor.clone()));
         }

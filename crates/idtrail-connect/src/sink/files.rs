@@ -13,4 +13,4 @@ pub use service::FilesSink;
 
 pub use request::to_json_lines;
 #[cfg(feature = "parquet")]
-pub use request::to_parquet;
+pub use request::{read_texts, to_parquet};

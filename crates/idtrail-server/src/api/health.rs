@@ -121,6 +121,6 @@ pub async fn statusz(State(state): State<AppState>, observer: Observer) -> Resul
 pub async fn metrics(State(state): State<AppState>, observer: Observer) -> Result<Response, Problem> {
     observer.require(&[Role::Operator, Role::Admin])?;
     state.budgets().take_read(observer.id())?;
-    let text = state.metrics().encode().map_err(|_| Problem::internal())?;
+    let text = state.metrics().encode_with(&state.sinks().figures()).map_err(|_| Problem::internal())?;
     Ok(([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], text).into_response())
 }

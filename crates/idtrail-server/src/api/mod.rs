@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::openapi;
 use crate::problem::{self, Envelope, Problem, RequestIds};
+use crate::sinks::Sinks;
 
 pub mod batch;
 mod body;
@@ -37,6 +38,7 @@ pub mod oauth;
 pub mod quarantine;
 pub mod read;
 pub mod shred;
+pub mod sinks;
 pub mod tiles;
 
 /// What all handlers share.
@@ -48,6 +50,7 @@ struct Shared {
     auth: Arc<Auth>,
     tokens: Arc<oauth::TokenEndpoint>,
     monitor: Arc<Monitor>,
+    sinks: Arc<Sinks>,
     budgets: Budgets,
     envelope: Arc<Envelope>,
     body_bytes_max: usize,
@@ -60,6 +63,7 @@ impl AppState {
         engine: Arc<Engine>,
         auth: Arc<Auth>,
         monitor: Arc<Monitor>,
+        sinks: Arc<Sinks>,
         budgets: Budgets,
         body_bytes_max: usize,
         request_timeout: Duration,
@@ -69,8 +73,17 @@ impl AppState {
             ids: RequestIds::new(&*engine.ports().entropy),
             metrics: Arc::clone(monitor.metrics()),
         });
-        let shared =
-            Shared { engine, auth, tokens, monitor, budgets, envelope, body_bytes_max, request_timeout };
+        let shared = Shared {
+            engine,
+            auth,
+            tokens,
+            monitor,
+            sinks,
+            budgets,
+            envelope,
+            body_bytes_max,
+            request_timeout,
+        };
         Self(Arc::new(shared))
     }
 
@@ -82,6 +95,11 @@ impl AppState {
     /// Returns what knows whether the server is well.
     pub fn monitor(&self) -> &Arc<Monitor> {
         &self.0.monitor
+    }
+
+    /// Returns the sinks.
+    pub fn sinks(&self) -> &Arc<Sinks> {
+        &self.0.sinks
     }
 
     /// Returns what is counted and measured.
@@ -188,6 +206,13 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(shred::holds, shred::set_hold))
         .routes(routes!(shred::release_hold))
         .routes(routes!(shred::apply_retention))
+        .routes(routes!(sinks::list, sinks::add))
+        .routes(routes!(sinks::show, sinks::change, sinks::remove))
+        .routes(routes!(sinks::dead_letters))
+        .routes(routes!(sinks::preview))
+        .routes(routes!(sinks::pause))
+        .routes(routes!(sinks::resume))
+        .routes(routes!(sinks::replay))
         .routes(routes!(health::healthz))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -71,6 +71,14 @@ impl ServerClient {
         })
     }
 
+    /// Asks.
+    ///
+    /// # Errors
+    /// If no answer came.
+    pub async fn get(&self, path: &str) -> Result<Response, reqwest::Error> {
+        self.client.get(format!("{}{path}", self.base)).header("x-api-key", self.key.as_str()).send().await
+    }
+
     /// Sends a JSON body.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! `idtrail demo`: the whole way in under a minute. An installation is made, events are posted over HTTP, a customer
-//! asks for access, the answer is verified offline, and one flipped byte in a copy is found and named.
+//! asks for access, the answer is verified offline, one flipped byte in a copy is found and named, and a warehouse of
+//! Parquet files that a sink wrote meanwhile is queried.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use http::{Request, StatusCode};
+use idtrail_connect::sink::files::read_texts;
 use idtrail_log::fsck::Severity;
 use idtrail_port::os::OsNetwork;
-use idtrail_port::{Network, Privacy, create_dir_durable, write_atomic};
+use idtrail_port::{Network, Privacy, create_dir_durable, read_whole, write_atomic};
 use idtrail_tlog::LogIndex;
 use idtrail_verify::Verdict;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,10 +28,14 @@ use crate::engine::{self, Engine};
 use crate::exit::Exit;
 use crate::serve::Server;
 use crate::settings::Settings;
+use crate::sinks::Sinks;
 use crate::{synthetic, telemetry};
 
 const PEOPLE: u64 = 12;
 const SENDERS: u64 = 32;
+/// Name of the sink, and of its directory.
+const WAREHOUSE: &str = "warehouse";
+const WAREHOUSE_FILE_BYTES_MAX: u64 = 1 << 30;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Shows what idtrail does, then serves on unless told to exit.
@@ -41,14 +50,20 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     serve::runtime()?.block_on(async {
         let settings = Settings::load(&*context.disk, &demo.made.config)?;
         let kek = init::kek(context, &settings)?;
-        let server = Server::bind(init::ports(context), &settings, kek).await.map_err(serve::failure)?;
+        let server = Server::bind_with(init::ports(context), &settings, kek, context.env)
+            .await
+            .map_err(serve::failure)?;
         let (engine, address) = (Arc::clone(server.engine()), server.address());
+        let sinks = Arc::clone(server.sinks());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             // Either the demo is over or it failed; both end the server.
             let _ = stopped.await;
         }));
-        let outcome = demo.show(address, &engine).await;
+        let outcome = match demo.show(address, &engine).await {
+            Ok(()) => demo.query_warehouse(&sinks).await,
+            Err(failure) => Err(failure),
+        };
         if outcome.is_ok() && !args.exit {
             demo.say_how_to_play(address);
             serve::told_to_stop()?.await;
@@ -76,7 +91,11 @@ impl<'c> Demo<'c> {
         let dir =
             args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("idtrail-demo-{random}")));
         let init_args = InitArgs { dir: dir.clone(), origin: None, tenant: "default".to_owned() };
-        let extra = format!("listen = \"127.0.0.1:{}\"\n[segments]\nsegment_bytes = 4194304\n", args.port);
+        let extra = format!(
+            "listen = \"127.0.0.1:{}\"\n[segments]\nsegment_bytes = 4194304\n[sinks.{WAREHOUSE}]\nerase = \"none\"\n\
+             [sinks.{WAREHOUSE}.target]\nkind = \"files\"\nformat = \"parquet\"\ndir = \"{WAREHOUSE}\"\n",
+            args.port
+        );
         let made = init::create(context, &init_args, &extra)?;
         let settings = Settings::load(&*context.disk, &made.config)?;
         let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
@@ -248,6 +267,40 @@ impl<'c> Demo<'c> {
         Ok(())
     }
 
+    /// Waits for the sink and counts what is in its files, as any tool that reads Parquet could.
+    async fn query_warehouse(&self, sinks: &Sinks) -> Result<(), Failure> {
+        let waited = tokio::time::timeout(DEADLINE, sinks.caught_up(WAREHOUSE)).await;
+        expect(matches!(waited, Ok(Ok(()))), "the warehouse did not get every event")?;
+        let dir = self.dir.join(WAREHOUSE);
+        let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+        let names: Vec<String> =
+            self.context.disk.list(&dir)?.into_iter().filter(|name| name.ends_with(".parquet")).collect();
+        for name in &names {
+            let bytes = read_whole(&*self.context.disk, &dir.join(name), WAREHOUSE_FILE_BYTES_MAX)?;
+            for row in read_texts(bytes, &["event_type", "channel_type"]).or_exit(Exit::Io)? {
+                let mut cells = row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
+                let (event_type, channel) =
+                    (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+                *counts.entry((event_type, channel)).or_default() += 1;
+            }
+        }
+        let all: u64 = counts.values().sum();
+        let sent = self.events + synthetic::SAMPLES.len() as u64;
+        expect(all == sent, "the warehouse does not hold every event once")?;
+        self.say(&format!(
+            "7  A sink wrote all {all} events into a warehouse of {} Parquet files meanwhile; how many of what?",
+            names.len()
+        ));
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(["  event_type", "channel_type", "events"]);
+        for ((event_type, channel), count) in counts {
+            table.add_row([format!("  {event_type}"), channel, count.to_string()]);
+        }
+        self.say(&table.to_string());
+        self.say(&format!("   {}", dir.display()));
+        Ok(())
+    }
+
     fn say_how_to_play(&self, address: SocketAddr) {
         let (policy, answer) = (self.made.policy.display(), self.dir.join("answer.json"));
         self.say("\nThe server keeps running; Ctrl-C ends it. Play with it from another terminal:\n");
@@ -297,7 +350,7 @@ async fn exchange(
 fn copy_files(context: &Context, from: &Path, to: &Path) -> Result<(), Failure> {
     create_dir_durable(&*context.disk, to)?;
     for name in context.disk.list(from)?.iter().filter(|name| !name.ends_with(".tmp")) {
-        let bytes = idtrail_port::read_whole(&*context.disk, &from.join(name), 1 << 32)?;
+        let bytes = read_whole(&*context.disk, &from.join(name), 1 << 32)?;
         write_atomic(&*context.disk, &to.join(name), &bytes, Privacy::Owner)?;
     }
     Ok(())
@@ -307,7 +360,7 @@ fn copy_files(context: &Context, from: &Path, to: &Path) -> Result<(), Failure> 
 fn flip(context: &Context, segments: &Path, leaf: &[u8]) -> Result<PathBuf, Failure> {
     for name in context.disk.list(segments)?.iter().filter(|name| name.ends_with(".seg")) {
         let path = segments.join(name);
-        let mut bytes = idtrail_port::read_whole(&*context.disk, &path, 1 << 32)?;
+        let mut bytes = read_whole(&*context.disk, &path, 1 << 32)?;
         let Some(at) = bytes.windows(leaf.len()).position(|window| window == leaf) else { continue };
         if let Some(byte) = bytes.get_mut(at + leaf.len() / 2) {
             *byte ^= 1;

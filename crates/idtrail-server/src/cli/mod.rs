@@ -34,6 +34,7 @@ pub mod retention;
 pub mod send;
 pub mod serve;
 pub mod shred;
+pub mod sink;
 pub mod token;
 pub mod verify;
 
@@ -92,6 +93,8 @@ pub enum Command {
     Send(send::SendArgs),
     /// Ask a server for everything that is held about a customer.
     Dsar(dsar::DsarArgs),
+    /// Look at the sinks of a server, and say what they are to do.
+    Sink(sink::SinkArgs),
     /// Make the token of an identifier, or explain how.
     Token(token::TokenArgs),
     /// Check the configuration.
@@ -354,6 +357,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
         Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
         Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
+        Command::Sink(args) => sink::run(context, args, &mut io::stdout().lock()),
         Command::Token(args) => token::run(context, args, &mut io::stdout().lock()),
         Command::Config(args) => config::run(context, args, &mut io::stdout().lock()),
         Command::Doctor(args) => doctor::run(context, args, &mut io::stdout().lock()),

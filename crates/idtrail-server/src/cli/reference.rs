@@ -8,7 +8,7 @@ use super::{Cli, Failure};
 use crate::exit::Exit;
 
 /// Types of the configuration that are sections of their own.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "Vault",
     "Limits",
     "Validation",
@@ -21,6 +21,7 @@ const SECTIONS: [&str; 12] = [
     "Retention",
     "Batch",
     "Quarantine",
+    "SinkApi",
 ];
 
 /// Arguments of `reference`.

@@ -19,7 +19,8 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
     telemetry::init(settings.log_format, filter.as_deref(), no_color).or_exit(Exit::Config)?;
     let kek = init::kek(context, &settings)?;
     runtime()?.block_on(async {
-        let server = Server::bind(init::ports(context), &settings, kek).await.map_err(failure)?;
+        let server =
+            Server::bind_with(init::ports(context), &settings, kek, context.env).await.map_err(failure)?;
         let opened = server.engine().opened();
         tracing::info!(
             address = %server.address(),
@@ -81,6 +82,7 @@ pub fn failure(error: ServeError) -> Failure {
         | ServeError::File { .. } => Exit::Config,
         ServeError::Engine(_)
         | ServeError::Credentials(_)
+        | ServeError::Sinks(_)
         | ServeError::Stopped(_)
         | ServeError::Socket(_) => Exit::Io,
     };

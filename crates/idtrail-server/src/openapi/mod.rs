@@ -42,6 +42,7 @@ const TAGS: &[(&str, &str)] = &[
     ("events", "Events in, receipts out."),
     ("rights", "What persons may ask for."),
     ("log", "The log for verifiers: checkpoints, tiles, sealed entries (C2SP tlog-tiles)."),
+    ("sinks", "Outside systems that every event is delivered to."),
     ("admin", "What changes an installation."),
     ("tokens", "Access tokens for persons."),
     ("operations", "Whether the server is well."),

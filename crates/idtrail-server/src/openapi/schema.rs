@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+mod sinks;
+pub use sinks::*;
+
 /// An event as the guide writes it, in its envelope. Other members beside `auditEvent` are kept.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

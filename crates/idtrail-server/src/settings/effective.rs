@@ -114,6 +114,10 @@ impl Settings {
                 ("entries_max", number(self.quarantine.entries_max as u64)),
             ]),
         );
+        put("sink_api", table([("hosts", list(self.sink_api.hosts.iter().map(|one| text(one))))]));
+        if !self.sinks.is_empty() {
+            put("sinks", super::sinks::effective(&self.sinks));
+        }
         if !self.oidc.is_empty() {
             put("oidc", list(self.oidc.iter().map(issuer)));
         }

@@ -44,6 +44,8 @@ fn defaults_are_the_documented_ones() {
         retention: RetentionSettings { automatic: true, suppression_ms: 35 * 86_400_000 },
         batch: BatchSettings { bytes_max: 16_777_216, events_max: 5000 },
         quarantine: QuarantineSettings { keep_ms: 30 * 86_400_000, entries_max: 100_000 },
+        sinks: vec![],
+        sink_api: SinkApiSettings::default(),
     };
     assert_eq!(settings, expected);
 }
@@ -260,5 +262,90 @@ fn an_address_that_others_reach_needs_tls() {
     for tls in ["", "[tls]\n", "[tls]\nupstream = false\n"] {
         let error = parse(&format!("{SMALL}{open}{tls}")).unwrap_err();
         assert!(error.to_string().contains("in the clear"), "{error}");
+    }
+}
+
+#[test]
+fn sinks_are_read_and_written_back() {
+    let text = format!(
+        "{SMALL}[sinks.lake]\nerase = \"none\"\n[sinks.lake.target]\nkind = \"files\"\nformat = \"parquet\"\ndir = \"lake\"\n\
+         [sinks.dwh]\npii = \"tokens\"\nerase = \"delete\"\nfilter = \"{{{{auditEvent.channelType}}}} = 'VOICE'\"\n\
+         [sinks.dwh.target]\nkind = \"postgres\"\nhost = \"db\"\ndatabase = \"d\"\nuser = \"w\"\ntable = \"a.b\"\n\
+         password = {{ file = \"pw\" }}\nca = {{ env = \"CA\" }}\n[sink_api]\nhosts = [\"db:5432\"]\n"
+    );
+    let settings = parse(&text).unwrap();
+    let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["dwh", "lake"]);
+    let written = toml::to_string(&settings.effective()).unwrap();
+    assert!(written.contains("/etc/idtrail/lake") && written.contains("/etc/idtrail/pw"), "{written}");
+    assert_eq!(parse(&written).unwrap(), settings);
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_is_named_with_its_line() {
+    let files = "[sinks.x.target]\nkind = \"files\"\nformat = \"jsonl\"\ndir = \"out\"\n";
+    let cases = [
+        (
+            format!("[sinks.x]\nerase = \"none\"\nfilter = \"{{{{auditEvent}}}} ==\"\n{files}"),
+            "sinks.x.filter",
+            Some(6),
+            "cannot be read at byte",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\nmapping = [\"a.b.c → target.x\"]\n{files}"),
+            "sinks.x.mapping",
+            Some(6),
+            "line=1",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\npii = \"tokens\"\n{files}"),
+            "sinks.x.pii",
+            Some(6),
+            "could never forget",
+        ),
+        (format!("[sinks.x]\nerase = \"delete\"\n{files}"), "sinks.x.erase", Some(5), "choose erase"),
+        (format!("[sinks.x]\nerase = \"never\"\n{files}"), "sinks.x.erase", Some(5), "must be one of"),
+        (format!("[sinks.x]\n{files}"), "sinks.x.erase", None, "is missing"),
+        (
+            format!("[sinks.X]\nerase = \"none\"\n{}", files.replace(".x.", ".X.")),
+            "sinks.X.name",
+            None,
+            "lower-case",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\ncolour = 1\n{files}"),
+            "sinks.x.colour",
+            Some(6),
+            "not a known key",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\n{files}hots = 1\n"),
+            "sinks.x.target.hots",
+            Some(10),
+            "not a known key",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\n{}", files.replace("files", "ftp")),
+            "sinks.x.target.kind",
+            Some(7),
+            "must be one of",
+        ),
+        (
+            format!("[sinks.x]\nerase = \"none\"\n{}", files.replace("\"out\"", "\"data/vault\"")),
+            "sinks.x.target.dir",
+            Some(9),
+            "inside `data_dir`",
+        ),
+        ("[sinks.x]\nerase = \"none\"\n".to_owned(), "sinks.x.target", None, "is missing"),
+        ("[sink_api]\nhosts = [\"db\"]\n".to_owned(), "sink_api.hosts", Some(5), "host:port"),
+    ];
+    for (text, key, line, part) in cases {
+        match parse(&format!("{SMALL}{text}")) {
+            Err(SettingsError::Key { key: found, problem, line: at }) => {
+                assert_eq!((found.as_str(), at), (key, line), "{text}: {problem}");
+                assert!(problem.contains(part), "{text}: {problem}");
+            }
+            other => panic!("{text}: {other:?}"),
+        }
     }
 }

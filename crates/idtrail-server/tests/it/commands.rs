@@ -10,9 +10,13 @@ fn the_demo_shows_everything_and_exits() {
     let output = idtrail(&["demo", "--exit", "--port", "0", "--events", "400", "--dir", home]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for part in
-        ["verified offline", "TAMPERED, entry", "One byte flipped in a copy of the log: found, entry 202"]
-    {
+    for part in [
+        "verified offline",
+        "TAMPERED, entry",
+        "One byte flipped in a copy of the log: found, entry 202",
+        "A sink wrote all 402 events into a warehouse",
+        "IDENTITY_RESOLUTION",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let whole = idtrail(&["fsck", "--dir", &format!("{home}/data")]);

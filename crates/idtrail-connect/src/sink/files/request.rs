@@ -50,7 +50,7 @@ pub fn to_json_lines(batch: &Batch, columns: &[Column]) -> Vec<u8> {
 #[cfg(feature = "parquet")]
 pub(crate) use parquet_file::keys;
 #[cfg(feature = "parquet")]
-pub use parquet_file::to_parquet;
+pub use parquet_file::{read_texts, to_parquet};
 
 #[cfg(feature = "parquet")]
 mod parquet_file {
@@ -61,7 +61,7 @@ mod parquet_file {
     };
     use arrow_array::cast::AsArray;
     use arrow_array::types::Int64Type;
-    use arrow_array::{ArrayRef, RecordBatch};
+    use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
     use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
     use bytes::Bytes;
     use parquet::arrow::ArrowWriter;
@@ -163,6 +163,29 @@ mod parquet_file {
                 Arc::new(builder.finish())
             }
         }
+    }
+
+    /// Reads columns of texts from a file, row by row; `None` stands for null and for a column that is not there.
+    ///
+    /// # Errors
+    /// As the library reports them, if the bytes are no Parquet file.
+    pub fn read_texts(bytes: Vec<u8>, names: &[&str]) -> Result<Vec<Vec<Option<String>>>, ParquetError> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
+        let mut rows = Vec::new();
+        for record in reader {
+            let record = record?;
+            let columns: Vec<_> = names
+                .iter()
+                .map(|name| record.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()))
+                .collect();
+            for at in 0..record.num_rows() {
+                let cell = |column: &Option<&StringArray>| {
+                    column.filter(|column| column.is_valid(at)).map(|column| column.value(at).to_owned())
+                };
+                rows.push(columns.iter().map(cell).collect());
+            }
+        }
+        Ok(rows)
     }
 
     /// Reads the places of a file's rows.
