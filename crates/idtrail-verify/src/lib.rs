@@ -1,4 +1,4 @@
-//! Offline verification of evidence packages and receipts.
+//! Offline verification of evidence packages, receipts and certificates of rights requests.
 //!
 //! In go the bytes of a file and a policy with pinned keys; out comes a [`Report`] with one of four verdicts.
 //! The crate also holds the types with which the server writes these files, so that a form has one
@@ -7,8 +7,9 @@
 //! What it must never do: trust a key that it finds in a file, or say "verified" about a file of which it
 //! could not check a shown member.
 //!
-//! The formats are normative in `docs/spec/evidence-package.md` and `docs/spec/receipt.md`.
+//! The formats are normative in `docs/spec/evidence-package.md`, `receipt.md` and `certificate.md`.
 
+mod certificate;
 mod event;
 mod manifest;
 mod package;
@@ -16,6 +17,11 @@ mod receipt;
 mod report;
 mod verify;
 
+pub use certificate::{
+    CERTIFICATE_FORMAT, Certificate, CertificateBody, CertificateResidual, CertificateShred, CertificateTask,
+    DisclosedLeaf, certificate_file, certificate_key, certificate_key_name, sign_certificate,
+    verify_certificate,
+};
 pub use manifest::{SignError, evidence_key, evidence_key_name, manifest_text, sign_manifest};
 pub use package::{
     AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,

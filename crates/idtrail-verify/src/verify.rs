@@ -11,6 +11,7 @@ use idtrail_event::{JsonError, JsonLimits, parse_json};
 use idtrail_tlog::{Checkpoint, ED25519, Hash, Policy, Refusal};
 use serde_json::{Map, Value};
 
+use crate::certificate::verify_certificate;
 use crate::event::{self, Checked, Trees};
 use crate::manifest;
 use crate::package::{FORMAT, Package, SystemStatus};
@@ -20,15 +21,21 @@ use crate::report::{Findings, Problem, Report};
 /// The largest integer that every JSON reader reads alike (RFC 7493 §2.2).
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// Checks a file of either kind: an evidence package has a member `format`, a receipt a member `proof`.
+/// Checks a file of any kind: evidence packages and certificates have a member `format`, a receipt has only `proof`.
 pub fn verify(bytes: &[u8], policy: &Policy) -> Report {
     match parse(bytes) {
         Ok(Value::Object(whole)) if !whole.contains_key("format") && whole.contains_key("proof") => {
             verify_receipt(bytes, None, policy)
         }
+        Ok(Value::Object(whole)) if is_certificate(&whole) => verify_certificate(bytes, policy),
         // Everything else is refused there with its reason.
         _ => verify_package(bytes, policy),
     }
+}
+
+fn is_certificate(whole: &Map<String, Value>) -> bool {
+    let format = whole.get("format").and_then(Value::as_str);
+    format.is_some_and(|format| format.starts_with("idtrail-certificate/"))
 }
 
 /// Checks an evidence package.

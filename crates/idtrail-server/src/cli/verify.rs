@@ -1,4 +1,4 @@
-//! `idtrail verify`: a receipt or evidence package, offline, against a pinned policy.
+//! `idtrail verify`: a receipt, evidence package or certificate, offline, against a pinned policy.
 
 use std::io::Write as _;
 

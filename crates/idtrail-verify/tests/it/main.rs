@@ -5,6 +5,7 @@
     reason = "helpers outside of test functions are test code as well"
 )]
 
+mod certificate;
 mod mutation;
 mod package;
 mod receipt;

@@ -2,7 +2,7 @@
 
 use idtrail_event::{
     ClassSecret, Decided, Dedupe, EventId, GlobalCustomerId, IndexSecret, Leaf, LeafHeader, OpenLeaf, Rules,
-    SealRequest, SectionSecrets, SourceCode, leaf_key, seal, validate,
+    SealRequest, SectionSecrets, SourceCode, TypeCode, ValidEvent, leaf_key, seal, validate,
 };
 use idtrail_tlog::{
     Batch, Checkpoint, CosignerKey, Frontier, LogIndex, Policy, SignerKey, TlogProof, leaf_hash,
@@ -172,7 +172,14 @@ impl Log {
 
 fn sealed(origin: &str, index: u64, entry: &Entry) -> Vec<u8> {
     let received_ms = RECEIVED_MS + index;
-    let event = validate(entry.body.clone(), &Rules::default(), received_ms as i64).unwrap();
+    let event = match entry.body["auditEvent"]["eventType"].as_str() {
+        // Steps of requests are written by the log itself; no client may post them.
+        Some(name) if name.starts_with("DSR_") => {
+            let event = entry.body["auditEvent"].as_object().unwrap().clone();
+            ValidEvent::from_system(TypeCode::new(200), event, received_ms as i64)
+        }
+        _ => validate(entry.body.clone(), &Rules::default(), received_ms as i64).unwrap(),
+    };
     let mut id = [8; 16];
     id[..8].copy_from_slice(&index.to_be_bytes());
     let decided = Decided {
@@ -249,4 +256,16 @@ pub(crate) fn package() -> Package {
 
 pub(crate) fn file(package: &Package) -> Vec<u8> {
     serde_json::to_vec_pretty(package).unwrap()
+}
+
+/// Returns the leaf of a log and the key of its event section.
+pub(crate) fn disclosed(log: &Log, index: u64) -> idtrail_verify::DisclosedLeaf {
+    let secrets = secrets(index);
+    let leaf = Leaf::parse(log.leaf(index)).unwrap();
+    let key = leaf_key(&secrets.event, &secrets.class, leaf.iv(), &log.origin);
+    idtrail_verify::DisclosedLeaf::disclose(log.leaf(index), &key)
+}
+
+pub(crate) fn certificate_signer(origin: &str) -> SignerKey {
+    SignerKey::from_seed(&idtrail_verify::certificate_key_name(origin), &seed(origin)).unwrap()
 }
