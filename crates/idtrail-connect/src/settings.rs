@@ -28,6 +28,7 @@ use crate::personal::{Erase, Pii, Privacy, References, Refusal};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretError, SecretRef, Secrets};
 use crate::sink::Sink;
+use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
 use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
@@ -66,6 +67,8 @@ pub enum TargetSettings {
     Postgres(PostgresConfig),
     /// An HTTP receiver.
     Webhook(WebhookConfig),
+    /// BigQuery.
+    BigQuery(BigQueryConfig),
 }
 
 /// Why a sink's configuration was refused.
@@ -101,6 +104,9 @@ pub enum SettingsError {
     /// A signing secret cannot be used.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// A service account's key cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A network is not written as it must be.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -177,6 +183,15 @@ impl SinkSettings {
                 let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
                 Box::new(PostgresSink::new(config.clone(), password, ca, columns))
             }
+            TargetSettings::BigQuery(config) => {
+                for url in [&config.write_endpoint, &config.rest_endpoint, &config.project_endpoint] {
+                    checked_url(url, config.allow_http)?;
+                }
+                let (key, ca) = (optional(&config.key)?, optional(&config.ca)?);
+                let credentials = Credentials::new(key.as_ref(), config.allow_http, ports.clock.clone())?;
+                let sink = BigQuerySink::new(config.clone(), credentials, ca, columns);
+                Box::new(sink.ok_or(SettingsError::Table)?)
+            }
             TargetSettings::Webhook(config) => {
                 let url = checked_url(&config.url, config.allow_http)?;
                 let all =
@@ -206,6 +221,7 @@ impl SinkSettings {
         match &self.target {
             TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
             TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
+            TargetSettings::BigQuery(config) => Some((Dialect::BigQuery, &config.table)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The outside systems, each in a folder of its own: `config` (what an admin says), `request` (pure: what is sent),
 //! `service` (connections, and the table from the target's statuses to verdicts).
 
+pub mod bigquery;
 pub mod files;
 pub mod postgres;
 pub mod webhook;
@@ -27,7 +28,7 @@ pub trait Sink: Send {
     /// [`Failure`] with the verdict on it.
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>>;
 
-    /// Asks the target what the writer may do. Called once after the first opening.
+    /// Asks the target what the writer may do. Called after an opening, until it answered once.
     ///
     /// # Errors
     /// [`Failure`] if the target does not say.

@@ -8,8 +8,11 @@
     reason = "tests"
 )]
 
+mod bigquery;
+mod emulator;
 mod files;
 mod filters;
+mod google;
 mod mappings;
 mod postgres;
 mod proxy;

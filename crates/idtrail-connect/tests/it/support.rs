@@ -153,7 +153,7 @@ pub(crate) fn start(toml: &str, home: &std::path::Path, feed: std::sync::Arc<Mem
 }
 
 pub(crate) async fn caught_up(worker: &Worker) {
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(40), worker.caught_up()).await;
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(100), worker.caught_up()).await;
     assert!(waited.is_ok(), "not caught up: {:?}", worker.status());
 }
 
