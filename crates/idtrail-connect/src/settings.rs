@@ -28,6 +28,7 @@ use crate::personal::{Erase, Pii, Privacy, References, Refusal};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretError, SecretRef, Secrets};
 use crate::sink::Sink;
+use crate::sink::azure::{AzureConfig, AzureSink};
 use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
@@ -67,6 +68,8 @@ pub enum TargetSettings {
     Postgres(PostgresConfig),
     /// An HTTP receiver.
     Webhook(WebhookConfig),
+    /// Azure SQL or SQL Server.
+    Azure(AzureConfig),
     /// BigQuery.
     BigQuery(BigQueryConfig),
 }
@@ -183,6 +186,10 @@ impl SinkSettings {
                 let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
                 Box::new(PostgresSink::new(config.clone(), password, ca, columns))
             }
+            TargetSettings::Azure(config) => {
+                let (password, ca) = (secrets.get(&config.password)?, optional(&config.ca)?);
+                Box::new(AzureSink::new(config.clone(), password, ca, columns))
+            }
             TargetSettings::BigQuery(config) => {
                 for url in [&config.write_endpoint, &config.rest_endpoint, &config.project_endpoint] {
                     checked_url(url, config.allow_http)?;
@@ -221,6 +228,7 @@ impl SinkSettings {
         match &self.target {
             TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
             TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
+            TargetSettings::Azure(config) => Some((Dialect::Azure, &config.table)),
             TargetSettings::BigQuery(config) => Some((Dialect::BigQuery, &config.table)),
         }
     }

@@ -1,6 +1,7 @@
 //! The outside systems, each in a folder of its own: `config` (what an admin says), `request` (pure: what is sent),
 //! `service` (connections, and the table from the target's statuses to verdicts).
 
+pub mod azure;
 pub mod bigquery;
 pub mod files;
 pub mod postgres;

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod azure;
 mod bigquery;
 mod emulator;
 mod files;
