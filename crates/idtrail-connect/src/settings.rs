@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::ddl::Dialect;
 use crate::filter::{Filter, FilterError};
+use crate::jwt::KeyError;
 use crate::mapping::{Mapping, MappingError};
 use crate::personal::{Erase, Pii, Privacy, References, Refusal};
 use crate::plan::Plan;
@@ -32,6 +33,7 @@ use crate::sink::azure::{AzureConfig, AzureSink};
 use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
+use crate::sink::snowflake::{AccountKey, SnowflakeConfig, SnowflakeSink};
 use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
 
 /// One sink, as it is written.
@@ -72,6 +74,8 @@ pub enum TargetSettings {
     Azure(AzureConfig),
     /// BigQuery.
     BigQuery(BigQueryConfig),
+    /// Snowflake.
+    Snowflake(SnowflakeConfig),
 }
 
 /// Why a sink's configuration was refused.
@@ -110,6 +114,9 @@ pub enum SettingsError {
     /// A service account's key cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A network is not written as it must be.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -199,6 +206,17 @@ impl SinkSettings {
                 let sink = BigQuerySink::new(config.clone(), credentials, ca, columns);
                 Box::new(sink.ok_or(SettingsError::Table)?)
             }
+            TargetSettings::Snowflake(config) => {
+                checked_url(&config.base_url(), config.allow_http)?;
+                let named = |name: &String| is_table_name(name) && !name.contains('.');
+                if !named(&config.channel) || !config.pipe.iter().all(named) {
+                    return Err(SettingsError::Table);
+                }
+                let (key, ca) = (secrets.get(&config.key)?, optional(&config.ca)?);
+                let key = AccountKey::new(&config.account, &config.user, &key)?;
+                let sink = SnowflakeSink::new(config.clone(), key, ca, columns, ports.clock.clone());
+                Box::new(sink.ok_or(SettingsError::Table)?)
+            }
             TargetSettings::Webhook(config) => {
                 let url = checked_url(&config.url, config.allow_http)?;
                 let all =
@@ -229,6 +247,7 @@ impl SinkSettings {
             TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
             TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
             TargetSettings::Azure(config) => Some((Dialect::Azure, &config.table)),
+            TargetSettings::Snowflake(config) => Some((Dialect::Snowflake, &config.table)),
             TargetSettings::BigQuery(config) => Some((Dialect::BigQuery, &config.table)),
         }
     }

@@ -5,6 +5,7 @@ pub mod azure;
 pub mod bigquery;
 pub mod files;
 pub mod postgres;
+pub mod snowflake;
 pub mod webhook;
 
 use crate::engine::{Ack, Batch, Cursor, Limits, Opened};

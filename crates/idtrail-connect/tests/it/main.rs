@@ -18,6 +18,7 @@ mod mappings;
 mod postgres;
 mod proxy;
 mod simulation;
+mod snowflake;
 mod stores;
 mod support;
 mod webhook;
