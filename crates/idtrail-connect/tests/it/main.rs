@@ -10,6 +10,7 @@
 
 mod azure;
 mod bigquery;
+mod conformance;
 mod emulator;
 mod files;
 mod filters;
