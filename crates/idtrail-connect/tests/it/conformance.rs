@@ -92,7 +92,7 @@ fn entries() -> Vec<FeedEntry> {
 fn wanted(entries: &[FeedEntry]) -> BTreeMap<Position, Wanted> {
     let of = |entry: &FeedEntry| match &entry.content {
         idtrail_connect::Content::Erased => Wanted::Erased,
-        idtrail_connect::Content::Opened(_) if entry.position.seq % 3 == 0 => Wanted::No,
+        idtrail_connect::Content::Opened(_) if entry.position.seq.is_multiple_of(3) => Wanted::No,
         idtrail_connect::Content::Opened(_) => Wanted::Yes,
     };
     entries.iter().map(|entry| (entry.position, of(entry))).collect()

@@ -20,7 +20,7 @@ pub(crate) fn sample(at: Position) -> EventRow {
             "eventType": "IDENTITY_RESOLUTION",
             "timestamp": "2023-10-27T14:30:00Z",
             "interactionId": format!("i-12345678-90ab-cdef-1234-{n:012x}"),
-            "channelType": if n % 3 == 0 { "CHAT" } else { "VOICE" },
+            "channelType": if n.is_multiple_of(3) { "CHAT" } else { "VOICE" },
             "resolvedCustomerId": "cust_hash_9f86d08",
             "resolutionSource": "CRM_API_LOOKUP",
             "piiContext": {"phoneHash": HASH, "emailHash": null, "hashScheme": "sha256-salt"},
