@@ -131,9 +131,11 @@ fn grants(
             }
         }
         Dialect::BigQuery => {
-            // A role without bigquery.jobs.create can append by the Storage Write API and run no statement.
+            // The ready-made roles that may append may also delete the table, so the writer has one of its own:
+            // bigquery.tables.get, bigquery.tables.updateData, and no bigquery.jobs.create.
+            let project = table.split('.').next().unwrap_or_default();
             out.push_str(&format!(
-                "GRANT `roles/bigquery.dataEditor` ON TABLE {name} TO \"serviceAccount:{}\";\n",
+                "GRANT `projects/{project}/roles/idtrailAppender` ON TABLE {name} TO \"serviceAccount:{}\";\n",
                 principals.writer
             ));
             if erases {

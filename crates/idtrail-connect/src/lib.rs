@@ -16,6 +16,7 @@ mod event;
 mod feed;
 pub mod filter;
 mod http_client;
+mod jwt;
 pub mod mapping;
 mod path;
 pub mod personal;
@@ -33,6 +34,7 @@ pub mod worker;
 
 pub use event::{Content, EVENT_MEMBER, EventRow, FeedEntry};
 pub use feed::{BoxFuture, Feed, FeedError};
+pub use jwt::KeyError;
 pub use path::{Path, PathError, Sensitivity};
 pub use plan::{Outcome, Plan, Prepared};
 pub use position::{LogId, Position, PositionError};

@@ -4,7 +4,10 @@
 //! again; only the second look decides that the person is gone. It may not start before the sink's cursor has passed the
 //! point from which on the person's entries cannot be read any more: a batch in flight would bring the person back.
 
+use crate::ddl::{Dialect, quote};
 use crate::feed::BoxFuture;
+use crate::mapping::Mapping;
+use crate::personal::Erase;
 use crate::position::Position;
 use crate::verdict::Failure;
 
@@ -58,4 +61,23 @@ pub trait RightsTask: Send {
 /// entries are closed to everybody but the request.
 pub fn may_start(next: Position, freeze: Position) -> bool {
     next > freeze
+}
+
+/// Returns the statement that takes the found rows out as the sink's choice says; `None` if it takes nothing out.
+pub(crate) fn erase_statement(
+    dialect: Dialect,
+    table: &str,
+    found: &str,
+    mapping: &Mapping,
+) -> Option<String> {
+    match mapping.privacy().erase() {
+        Erase::None => None,
+        Erase::Delete => Some(format!("DELETE FROM {table} WHERE {found}")),
+        Erase::Null => {
+            let personal = mapping.columns().iter().filter(|column| column.personal);
+            let nulls: Vec<String> =
+                personal.map(|column| format!("{} = NULL", quote(dialect, &column.name))).collect();
+            Some(format!("UPDATE {table} SET {} WHERE {found}", nulls.join(", ")))
+        }
+    }
 }

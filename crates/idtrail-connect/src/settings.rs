@@ -23,13 +23,17 @@ use url::Url;
 
 use crate::ddl::Dialect;
 use crate::filter::{Filter, FilterError};
+use crate::jwt::KeyError;
 use crate::mapping::{Mapping, MappingError};
 use crate::personal::{Erase, Pii, Privacy, References, Refusal};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretError, SecretRef, Secrets};
 use crate::sink::Sink;
+use crate::sink::azure::{AzureConfig, AzureSink};
+use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
+use crate::sink::snowflake::{AccountKey, SnowflakeConfig, SnowflakeSink};
 use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
 
 /// One sink, as it is written.
@@ -66,6 +70,12 @@ pub enum TargetSettings {
     Postgres(PostgresConfig),
     /// An HTTP receiver.
     Webhook(WebhookConfig),
+    /// Azure SQL or SQL Server.
+    Azure(AzureConfig),
+    /// BigQuery.
+    BigQuery(BigQueryConfig),
+    /// Snowflake.
+    Snowflake(SnowflakeConfig),
 }
 
 /// Why a sink's configuration was refused.
@@ -101,6 +111,12 @@ pub enum SettingsError {
     /// A signing secret cannot be used.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// A service account's key cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A network is not written as it must be.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -177,6 +193,30 @@ impl SinkSettings {
                 let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
                 Box::new(PostgresSink::new(config.clone(), password, ca, columns))
             }
+            TargetSettings::Azure(config) => {
+                let (password, ca) = (secrets.get(&config.password)?, optional(&config.ca)?);
+                Box::new(AzureSink::new(config.clone(), password, ca, columns))
+            }
+            TargetSettings::BigQuery(config) => {
+                for url in [&config.write_endpoint, &config.rest_endpoint, &config.project_endpoint] {
+                    checked_url(url, config.allow_http)?;
+                }
+                let (key, ca) = (optional(&config.key)?, optional(&config.ca)?);
+                let credentials = Credentials::new(key.as_ref(), config.allow_http, ports.clock.clone())?;
+                let sink = BigQuerySink::new(config.clone(), credentials, ca, columns);
+                Box::new(sink.ok_or(SettingsError::Table)?)
+            }
+            TargetSettings::Snowflake(config) => {
+                checked_url(&config.base_url(), config.allow_http)?;
+                let named = |name: &String| is_table_name(name) && !name.contains('.');
+                if !named(&config.channel) || !config.pipe.iter().all(named) {
+                    return Err(SettingsError::Table);
+                }
+                let (key, ca) = (secrets.get(&config.key)?, optional(&config.ca)?);
+                let key = AccountKey::new(&config.account, &config.user, &key)?;
+                let sink = SnowflakeSink::new(config.clone(), key, ca, columns, ports.clock.clone());
+                Box::new(sink.ok_or(SettingsError::Table)?)
+            }
             TargetSettings::Webhook(config) => {
                 let url = checked_url(&config.url, config.allow_http)?;
                 let all =
@@ -206,6 +246,9 @@ impl SinkSettings {
         match &self.target {
             TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
             TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
+            TargetSettings::Azure(config) => Some((Dialect::Azure, &config.table)),
+            TargetSettings::Snowflake(config) => Some((Dialect::Snowflake, &config.table)),
+            TargetSettings::BigQuery(config) => Some((Dialect::BigQuery, &config.table)),
         }
     }
 

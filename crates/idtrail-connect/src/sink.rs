@@ -1,8 +1,11 @@
 //! The outside systems, each in a folder of its own: `config` (what an admin says), `request` (pure: what is sent),
 //! `service` (connections, and the table from the target's statuses to verdicts).
 
+pub mod azure;
+pub mod bigquery;
 pub mod files;
 pub mod postgres;
+pub mod snowflake;
 pub mod webhook;
 
 use crate::engine::{Ack, Batch, Cursor, Limits, Opened};
@@ -27,7 +30,7 @@ pub trait Sink: Send {
     /// [`Failure`] with the verdict on it.
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>>;
 
-    /// Asks the target what the writer may do. Called once after the first opening.
+    /// Asks the target what the writer may do. Called after an opening, until it answered once.
     ///
     /// # Errors
     /// [`Failure`] if the target does not say.

@@ -424,9 +424,13 @@ async fn serve(
         let input = match call {
             Call::Open(cursor) => match tokio::time::timeout(deadline, sink.open(&cursor)).await {
                 Ok(Ok(opened)) => {
-                    if !std::mem::replace(&mut asked, true) {
+                    if !asked {
                         let grants = match tokio::time::timeout(deadline, sink.grants()).await {
-                            Ok(Ok(grants)) => grants,
+                            Ok(Ok(grants)) => {
+                                asked = true;
+                                grants
+                            }
+                            // Asked again when the session is opened the next time.
                             Ok(Err(failure)) => Grants::Unknown { reason: failure.code.to_owned() },
                             Err(_) => Grants::Unknown { reason: "timeout".to_owned() },
                         };

@@ -8,12 +8,18 @@
     reason = "tests"
 )]
 
+mod azure;
+mod bigquery;
+mod conformance;
+mod emulator;
 mod files;
 mod filters;
+mod google;
 mod mappings;
 mod postgres;
 mod proxy;
 mod simulation;
+mod snowflake;
 mod stores;
 mod support;
 mod webhook;

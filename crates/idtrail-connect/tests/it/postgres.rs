@@ -20,14 +20,14 @@ use crate::proxy::Proxy;
 use crate::support::{MemoryFeed, caught_up, privacy, samples, start, until};
 
 /// A cluster in a directory of its own, ended when dropped.
-struct Cluster {
+pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     bin: PathBuf,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let versions =
             std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed: scripts/test does it");
         let bin = versions.map(|entry| entry.unwrap().path().join("bin")).max().unwrap();
@@ -64,7 +64,7 @@ impl Cluster {
         run(process.args(arguments).current_dir("/"));
     }
 
-    async fn admin(&self) -> Client {
+    pub(crate) async fn admin(&self) -> Client {
         let config = format!("host=127.0.0.1 port={} user=admin dbname=postgres", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -72,7 +72,7 @@ impl Cluster {
     }
 
     /// Makes the table as our own DDL says, with both principals.
-    async fn table(&self, name: &str, pii: Pii, erase: Erase) -> Client {
+    pub(crate) async fn table(&self, name: &str, pii: Pii, erase: Erase) -> Client {
         let admin = self.admin().await;
         admin
             .batch_execute(
@@ -89,7 +89,7 @@ impl Cluster {
         admin
     }
 
-    fn config(&self, name: &str, port: u16, user: &str, pii: &str, erase: &str) -> String {
+    pub(crate) fn config(&self, name: &str, port: u16, user: &str, pii: &str, erase: &str) -> String {
         format!(
             "name = \"{name}\"\npii = \"{pii}\"\nerase = \"{erase}\"\ndeadline_s = 5\n[target]\nkind = \"postgres\"\n\
              host = \"127.0.0.1\"\nport = {port}\ndatabase = \"postgres\"\nuser = \"{user}\"\ntls = \"disable\"\n\

@@ -20,7 +20,7 @@ pub(crate) fn sample(at: Position) -> EventRow {
             "eventType": "IDENTITY_RESOLUTION",
             "timestamp": "2023-10-27T14:30:00Z",
             "interactionId": format!("i-12345678-90ab-cdef-1234-{n:012x}"),
-            "channelType": if n % 3 == 0 { "CHAT" } else { "VOICE" },
+            "channelType": if n.is_multiple_of(3) { "CHAT" } else { "VOICE" },
             "resolvedCustomerId": "cust_hash_9f86d08",
             "resolutionSource": "CRM_API_LOOKUP",
             "piiContext": {"phoneHash": HASH, "emailHash": null, "hashScheme": "sha256-salt"},
@@ -153,7 +153,7 @@ pub(crate) fn start(toml: &str, home: &std::path::Path, feed: std::sync::Arc<Mem
 }
 
 pub(crate) async fn caught_up(worker: &Worker) {
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(40), worker.caught_up()).await;
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(100), worker.caught_up()).await;
     assert!(waited.is_ok(), "not caught up: {:?}", worker.status());
 }
 

@@ -20,9 +20,11 @@ const SECRETS: [&str; 2] =
     ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"];
 
 #[derive(Clone, Default)]
-struct Receiver {
+pub(crate) struct Receiver {
     ids: Arc<Mutex<BTreeSet<String>>>,
     seqs: Arc<Mutex<Vec<u64>>>,
+    /// In the order of arrival.
+    pub(crate) arrived: Arc<Mutex<Vec<Position>>>,
     calls: Arc<Mutex<u64>>,
 }
 
@@ -57,11 +59,13 @@ async fn receive(
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
     if receiver.ids.lock().unwrap().insert(id) {
         receiver.seqs.lock().unwrap().push(seq);
+        let log_id = u32::try_from(message["data"]["log_id"].as_u64().unwrap()).unwrap();
+        receiver.arrived.lock().unwrap().push(Position::new(log_id, seq));
     }
     (StatusCode::NO_CONTENT, extra)
 }
 
-async fn serve() -> (Receiver, std::net::SocketAddr) {
+pub(crate) async fn serve() -> (Receiver, std::net::SocketAddr) {
     let receiver = Receiver::default();
     let app = Router::new().fallback(receive).with_state(receiver.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +74,7 @@ async fn serve() -> (Receiver, std::net::SocketAddr) {
     (receiver, address)
 }
 
-fn config(address: std::net::SocketAddr, extra: &str) -> String {
+pub(crate) fn config(address: std::net::SocketAddr, extra: &str) -> String {
     format!(
         "name = \"hook\"\nerase = \"none\"\n[target]\nkind = \"webhook\"\nallow_http = true\n\
          url = \"http://{address}/in\"\nsecrets = [{{ env = \"{}\" }}, {{ env = \"{}\" }}]\n{extra}",
