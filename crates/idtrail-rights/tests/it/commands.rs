@@ -138,6 +138,36 @@ fn what_is_missing_at_the_due_date_is_named_and_the_keys_go_all_the_same() {
 }
 
 #[test]
+fn a_system_that_ends_after_the_due_date_leads_to_a_second_certificate_by_itself() {
+    let mut run = erasure(false);
+    run.world.slow_until_ms = START_MS + 45 * DAY_MS;
+    run.approve();
+    run.until(START_MS + 40 * DAY_MS);
+    assert_eq!((run.case().state, run.case().certificates.len()), (State::ClosedPartial, 1));
+    assert_eq!(run.case().open_items()[0].item, item("slow/recordings"));
+    run.until(START_MS + 47 * DAY_MS);
+    assert_eq!((run.case().state, run.case().certificates.len()), (State::ClosedFulfilled, 2));
+    assert!(run.world.deletions.values().all(|count| *count == 1));
+}
+
+#[test]
+fn a_request_that_is_late_already_is_carried_out_all_the_same() {
+    for kind in Kind::ALL {
+        let mut run = Run::new(kind, plan(kind, false));
+        run.until(START_MS + 50 * DAY_MS);
+        run.verify();
+        if kind.is_reading() {
+            run.until(START_MS + 51 * DAY_MS);
+            run.say("dpo-1", Command::Review(hash(1), 0)).unwrap();
+        } else {
+            run.approve();
+        }
+        run.until(START_MS + 60 * DAY_MS);
+        assert_eq!(run.case().state, State::ClosedFulfilled, "{kind:?}: {:?}", run.case().open_items());
+    }
+}
+
+#[test]
 fn an_exemption_is_per_item_and_has_a_basis() {
     let mut run = erasure(false);
     run.say("legal", Command::Exempt(item("mail/profile"), Basis::LegalObligation, hash(1))).unwrap();

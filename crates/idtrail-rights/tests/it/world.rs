@@ -34,7 +34,7 @@ pub(crate) fn hash(byte: u8) -> Digest {
 pub(crate) fn settings() -> Settings {
     Settings {
         grace_ms: HOUR_MS,
-        retry: RetrySchedule { base_ms: 1_000, wait_ms_max: HOUR_MS, attempts_max: 12 },
+        retry: RetrySchedule { base_ms: 1_000, wait_ms_max: HOUR_MS, attempts_max: 60 },
         ..Settings::default()
     }
 }
@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) epoch: u64,
     pub(crate) calls: u64,
     plan: Plan,
+    /// Until then the slow system is at it.
+    pub(crate) slow_until_ms: u64,
 }
 
 pub(crate) fn opening(kind: Kind, regime: &str) -> Entry {
@@ -120,6 +122,7 @@ impl World {
             epoch: 1,
             calls: 0,
             plan,
+            slow_until_ms: 0,
         }
     }
 
@@ -184,6 +187,9 @@ impl World {
             }
             (Ask::Poll(job), _) => {
                 assert_eq!(job.as_str(), "job-7");
+                if now_ms < self.slow_until_ms {
+                    return Answer::Accepted(job.clone(), now_ms + 12 * HOUR_MS);
+                }
                 self.objects.insert(name.clone(), 0);
                 found(Finding::Count(3))
             }
