@@ -543,8 +543,9 @@ impl Engine {
                 continue;
             }
             let Some(effect) = item.next_effect(case.kind(), now_ms) else { continue };
-            let effect_id = case.effect_id(&task, effect, item.round);
-            return Some(Intent { effect_id, task, effect, round: item.round }.into());
+            let round = item.round_of(effect);
+            let effect_id = case.effect_id(&task, effect, round);
+            return Some(Intent { effect_id, task, effect, round }.into());
         }
         None
     }

@@ -92,6 +92,7 @@ fn a_hold_in_mid_run_leaves_the_request_partial_until_it_is_released() {
         open.iter().map(|open| (open.item.as_str(), open.status.as_str(), open.reason.as_deref())).collect();
     assert_eq!(shown, [("crm/contact", "HELD", Some("h-1")), ("idtrail/leaves", "HELD", Some("h-1"))]);
     assert_eq!((run.world.objects[&item("crm/contact")], run.world.epoch), (2, 1));
+    assert!(run.world.protected.contains(&item("crm/contact")), "its system was told to keep it");
     run.world.held.clear();
     run.say("legal", Command::ReleaseHold(hold("h-1"))).unwrap();
     run.until(START_MS + 20 * HOUR_MS);

@@ -41,7 +41,15 @@ pub(crate) fn settings() -> Settings {
 
 fn planned(name: &str, method: Method, count: u64, lag_ms: u64) -> PlanItem {
     let system = SystemName::parse(name.split('/').next().unwrap()).unwrap();
-    PlanItem { item: item(name), system, method, count, scope: hash(1), lag_ms }
+    PlanItem {
+        item: item(name),
+        system,
+        method,
+        count,
+        scope: hash(1),
+        lag_ms,
+        can_hold: name == "crm/contact",
+    }
 }
 
 /// The plan of the tests: own leaves, a system that answers at once, one that lags, one that has nothing, one that takes
@@ -86,6 +94,8 @@ pub(crate) struct World {
     pub(crate) shredded: BTreeSet<ItemName>,
     /// What a hold protects, as the world sees it.
     pub(crate) held: BTreeSet<ItemName>,
+    /// What a system protects itself.
+    pub(crate) protected: BTreeSet<ItemName>,
     accepted: BTreeSet<Digest>,
     pub(crate) epoch: u64,
     pub(crate) calls: u64,
@@ -118,6 +128,7 @@ impl World {
             deletions: BTreeMap::new(),
             shredded: BTreeSet::new(),
             held: BTreeSet::new(),
+            protected: BTreeSet::new(),
             accepted: BTreeSet::new(),
             epoch: 1,
             calls: 0,
@@ -179,6 +190,7 @@ impl World {
             }
             (Ask::Do, Effect::Act(operation)) if operation.changes() => {
                 assert!(!self.held.contains(name), "an effect on a held item");
+                assert!(!self.protected.contains(name), "an effect on what its system protects");
                 if name.as_str() == "slow/recordings" && self.accepted.insert(call.effect_id) {
                     return Answer::Accepted(code("job-7"), now_ms + HOUR_MS);
                 }
@@ -194,6 +206,14 @@ impl World {
                 found(Finding::Count(3))
             }
             (Ask::Do, Effect::Act(Operation::Read)) => found(Finding::Count(left)),
+            (Ask::Do, Effect::Act(Operation::Hold)) => {
+                self.protected.insert(name.clone());
+                found(Finding::Count(left))
+            }
+            (Ask::Do, Effect::Act(Operation::Release)) => {
+                self.protected.remove(name);
+                found(Finding::Count(left))
+            }
             (Ask::Do, Effect::Act(Operation::Residual)) => found(Finding::Residuals(Vec::new())),
             other => panic!("{other:?}"),
         }
