@@ -329,7 +329,7 @@ impl Engine {
                 self.flights.insert(id, Flight::Fresh);
                 Ok(None)
             }
-            Answer::Found(result, evidence) if !probing && effect.effect.can_find(&result) => {
+            Answer::Found(result, evidence) if !probing && self.fits(effect.effect, &result) => {
                 Ok(Some(Outcome { effect_id: id, result, evidence, by_probe: false }.into()))
             }
             Answer::Found(..) => self.failed(id, effect, Failure::Unknown, None, now_ms, settings).map(Some),
@@ -354,6 +354,15 @@ impl Engine {
                 self.failed(id, effect, failure, wait_ms, now_ms, settings).map(Some)
             }
         }
+    }
+
+    /// Tells whether an effect can end so. A plan that cannot be followed is no answer.
+    fn fits(&self, effect: Effect, finding: &Finding) -> bool {
+        let followable = match finding {
+            Finding::Plan(plan) => plan.check().is_ok() && plan.kind == self.case.kind(),
+            _ => true,
+        };
+        followable && effect.can_find(finding)
     }
 
     fn failed(
@@ -466,8 +475,7 @@ impl Engine {
             State::Approved | State::Frozen | State::Executing | State::Collecting => {
                 self.drive(now_ms, settings)
             }
-            State::Settling => Ok(self.settle(now_ms)),
-            State::Shredding => Ok(self.settle(now_ms)),
+            State::Settling | State::Shredding => Ok(self.settle(now_ms)),
             State::Review => Ok(self
                 .made(Effect::Package)
                 .map(|package| PackageBuilt { package }.into())
@@ -485,7 +493,9 @@ impl Engine {
                 Some(LinkExpired { reason: Code::parse(reason).expect("a name") }.into())
             })),
             State::Receipted | State::LinkExpired => Ok(self.close()),
-            State::ClosedPartial if self.is_driven() => Ok(self.next_item(now_ms, Some(settings))),
+            State::ClosedPartial if self.is_driven() => {
+                Ok(self.next_item(now_ms, settings.calls_max, |_| true))
+            }
             _ => Ok(None),
         }
     }
@@ -526,17 +536,18 @@ impl Engine {
         }
     }
 
-    fn next_item(&self, now_ms: u64, settings: Option<&Settings>) -> Option<Step> {
+    fn next_item(&self, now_ms: u64, calls_max: usize, takes: impl Fn(&ItemName) -> bool) -> Option<Step> {
         let case = &self.case;
         let open = || case.effects.values().filter(|effect| effect.is_open());
         // What waits for a system keeps nobody else from going on.
         let busy = open().filter(|effect| is_busy(effect, now_ms)).count();
-        if settings.is_some_and(|settings| busy >= settings.calls_max) {
+        if busy >= calls_max {
             return None;
         }
         let open: Vec<&Task> = open().map(|effect| &effect.task).collect();
         let order = case.plan.iter().flat_map(|(plan, ..)| &plan.items);
         let items = order.filter_map(|planned| case.items.get(&planned.item));
+        let items = items.filter(|item| takes(&item.plan.item));
         for item in items {
             let task = Task::Item(item.plan.item.clone());
             if open.contains(&&task) {
@@ -552,7 +563,7 @@ impl Engine {
 
     fn drive(&self, now_ms: u64, settings: &Settings) -> Result<Option<Step>, Refusal> {
         let case = &self.case;
-        if let Some(step) = self.next_item(now_ms, Some(settings)) {
+        if let Some(step) = self.next_item(now_ms, settings.calls_max, |_| true) {
             return Ok(Some(step));
         }
         let pressed = now_ms >= self.budget_end_ms(settings)?;
@@ -613,9 +624,7 @@ impl Engine {
 
     /// Looks at the log's own items after the shred.
     fn next_own_look(&self, now_ms: u64) -> Option<Step> {
-        let Some(Step::Intent(intent)) = self.next_item(now_ms, None) else { return None };
-        let Task::Item(name) = &intent.task else { return None };
-        self.is_shredded(name).then(|| intent.into())
+        self.next_item(now_ms, usize::MAX, |name| self.is_shredded(name))
     }
 
     fn own_looks_open(&self) -> bool {

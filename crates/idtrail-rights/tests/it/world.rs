@@ -102,6 +102,8 @@ pub(crate) struct World {
     plan: Plan,
     /// Until then the slow system is at it.
     pub(crate) slow_until_ms: u64,
+    /// What the next looks for the person and freezes answer instead.
+    pub(crate) odd_answers: Vec<(Effect, Finding)>,
 }
 
 pub(crate) fn opening(kind: Kind, regime: &str) -> Entry {
@@ -134,6 +136,7 @@ impl World {
             calls: 0,
             plan,
             slow_until_ms: 0,
+            odd_answers: Vec::new(),
         }
     }
 
@@ -220,6 +223,9 @@ impl World {
     }
 
     fn own_effect(&mut self, call: &Call, now_ms: u64) -> Finding {
+        if let Some(at) = self.odd_answers.iter().position(|(effect, _)| *effect == call.effect) {
+            return self.odd_answers.remove(at).1;
+        }
         let finding = match call.effect {
             Effect::Discover => Finding::Plan(Box::new(self.plan.clone())),
             Effect::Freeze => Finding::Frozen { cutoff_ms: now_ms, tree_size: 100 },
