@@ -375,7 +375,7 @@ impl Case {
             Step::HoldReleased(step) => {
                 self.holds.remove(&step.hold).ok_or(RightsError::NoItem)?;
                 for item in self.items.values_mut() {
-                    item.holds.remove(&step.hold);
+                    item.set_hold(&step.hold, false);
                 }
             }
             Step::Exempted(step) => self.item(&step.item)?.exempt = Some(step.basis),
@@ -466,7 +466,7 @@ impl Case {
         for (hold, items) in &self.holds {
             for name in items {
                 if let Some(item) = self.items.get_mut(name) {
-                    item.holds.insert(hold.clone());
+                    item.set_hold(hold, true);
                 }
             }
         }
@@ -487,7 +487,9 @@ impl Case {
             Task::Item(name) => {
                 let due_ms = u64::MAX;
                 let item = self.items.get(name).ok_or(RightsError::NoItem)?;
-                if item.next_effect(kind, due_ms) != Some(step.effect) || item.round != step.round {
+                if item.next_effect(kind, due_ms) != Some(step.effect)
+                    || item.round_of(step.effect) != step.round
+                {
                     return wrong;
                 }
                 Vec::new()
@@ -535,7 +537,7 @@ impl Case {
             (Task::Item(name), effect, finding) => {
                 let item = self.item(name)?;
                 item.evidence = evidence.or(item.evidence);
-                if !item.end(kind, effect, finding, at_ms) {
+                if !item.end(kind, effect, ended.round, finding, at_ms) {
                     return wrong;
                 }
             }

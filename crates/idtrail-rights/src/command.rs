@@ -3,12 +3,12 @@
 use jiff::civil::Date;
 
 use crate::case::Case;
-use crate::event::Effect;
 use crate::event::{
     Acknowledged, Approved, ApprovedAgain, Attached, Attested, Basis, Challenged, Denied, Exempted, Expired,
     Extended, Failed, Fetched, HoldReleased, HoldSet, Level, LinkExpired, Paused, PlanInvalidated, Reopened,
     Resumed, Reviewed, Step, Straggler, Verified, Withdrawn,
 };
+use crate::event::{Effect, Task};
 use crate::id::{Code, Digest, HoldName, ItemName, Principal};
 use crate::item::Status;
 use crate::plan::{Kind, Method};
@@ -285,13 +285,11 @@ fn item(case: &Case, command: &Command) -> Result<Step, Refusal> {
     let item = case.items.get(name).ok_or(Refusal::NotFound)?;
     let status = case.status(item);
     let refused = Err(Refusal::Item(status.name()));
+    // What was begun cannot be kept or begun anew: whether it is still there is not known.
+    let of_item = |task: &Task| matches!(task, Task::Item(of) if of == name);
+    let begun = case.effects.values().any(|effect| effect.is_open() && of_item(&effect.task));
     match command {
         Command::Exempt(name, basis, evidence) => {
-            // What was begun cannot be kept: whether it is still there is not known.
-            let begun = case
-                .effects
-                .values()
-                .any(|effect| effect.is_open() && effect.task == crate::event::Task::Item(name.clone()));
             if status.is_settled() || begun || case.kind().is_reading() || case.kind() == Kind::Rectification
             {
                 return refused;
@@ -312,6 +310,7 @@ fn item(case: &Case, command: &Command) -> Result<Step, Refusal> {
             Status::Dead(_) => Ok(Reopened { item: name.clone() }.into()),
             _ if case.state == State::ClosedPartial && !status.is_settled() => match status {
                 Status::Held(_) | Status::ManualPending => refused,
+                _ if begun => refused,
                 _ => Ok(Reopened { item: name.clone() }.into()),
             },
             _ => refused,

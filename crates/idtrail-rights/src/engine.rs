@@ -246,14 +246,18 @@ impl Engine {
                     None => self.next_step(now_ms, settings)?,
                 },
             };
-            self.appending = step.map(|step| self.entry(None, step, now_ms));
+            if let Some(entry) = step.map(|step| self.entry(None, step, now_ms)) {
+                // What the fold would refuse must never become durable.
+                self.case.clone().apply(&entry).map_err(|_| Refusal::WrongAnswer)?;
+                self.appending = Some(entry);
+            }
         }
         let mut actions = Vec::new();
         if let Some(entry) = &self.appending {
             actions.push(Action::Append(Box::new(entry.clone())));
         }
         let wake_ms = self.calls(now_ms, settings, &mut actions);
-        if actions.is_empty() && !self.case.state.is_closed() {
+        if actions.is_empty() && self.is_driven() {
             let wake_ms = wake_ms.min(self.next_time(now_ms, settings)?);
             if wake_ms < u64::MAX {
                 actions.push(Action::WakeAt(wake_ms));
@@ -262,20 +266,40 @@ impl Engine {
         Ok(actions)
     }
 
+    /// Tells whether anything can still happen by itself. A request that closed with something missing goes on looking
+    /// for it.
+    fn is_driven(&self) -> bool {
+        let state = self.case.state;
+        !state.is_closed() || (state == State::ClosedPartial && !self.case.kind().is_reading())
+    }
+
+    /// Tells whether the end of an effect may be written now. While the request is answered nothing may change under the
+    /// certificate, so what other tasks say waits until it is closed.
+    fn may_end(&self, effect: &EffectState) -> bool {
+        match (&effect.task, self.case.state) {
+            (Task::Item(name), State::Settling | State::Shredding | State::Receipted) => {
+                self.is_shredded(name)
+            }
+            (Task::Item(_), State::Review | State::LinkExpired) => false,
+            _ => self.is_driven(),
+        }
+    }
+
     /// Returns the step that the next answer becomes, or the end of a call's time.
     fn next_answer(&mut self, now_ms: u64, settings: &Settings) -> Result<Option<Step>, Refusal> {
-        let late = |(id, flight): (&Digest, &Flight)| match flight {
-            Flight::Sent { until_ms, .. } if *until_ms <= now_ms => Some(*id),
-            _ => None,
-        };
+        self.answers.retain(|id, _| self.case.effects.get(id).is_some_and(EffectState::is_open));
         loop {
-            let taken = self.answers.pop_first();
-            let (id, answer) = match taken {
-                Some(taken) => taken,
-                None => match self.flights.iter().find_map(late) {
-                    Some(id) => (id, Answer::Failed(Failure::Unknown, None)),
-                    None => return Ok(None),
-                },
+            let may_end = |id: &Digest| self.case.effects.get(id).is_some_and(|effect| self.may_end(effect));
+            let late = |(id, flight): (&Digest, &Flight)| match flight {
+                Flight::Sent { until_ms, .. } if *until_ms <= now_ms && may_end(id) => Some(*id),
+                _ => None,
+            };
+            let answered = self.answers.keys().copied().find(|id| may_end(id));
+            let overdue = self.flights.iter().find_map(late);
+            let (id, answer) = match (answered.and_then(|id| self.answers.remove_entry(&id)), overdue) {
+                (Some(taken), _) => taken,
+                (None, Some(id)) => (id, Answer::Failed(Failure::Unknown, None)),
+                (None, None) => return Ok(None),
             };
             let Some(effect) = self.case.effects.get(&id).filter(|effect| effect.is_open()).cloned() else {
                 self.flights.remove(&id);
@@ -305,10 +329,16 @@ impl Engine {
                 self.flights.insert(id, Flight::Fresh);
                 Ok(None)
             }
-            Answer::Found(result, evidence) if !probing && effect.effect.can_find(&result) => {
+            Answer::Found(result, evidence) if !probing && self.fits(effect.effect, &result) => {
                 Ok(Some(Outcome { effect_id: id, result, evidence, by_probe: false }.into()))
             }
             Answer::Found(..) => self.failed(id, effect, Failure::Unknown, None, now_ms, settings).map(Some),
+            // A copy that is not there in time is named as missing.
+            Answer::Accepted(..)
+                if self.case.kind().is_reading() && now_ms >= self.budget_end_ms(settings)? =>
+            {
+                Ok(Some(Dead { effect_id: id, reason: Code::parse("time").expect("a name") }.into()))
+            }
             Answer::Accepted(remote, poll_at_ms) => {
                 let poll_at_ms = poll_at_ms.max(now_ms + 1);
                 match &effect.accepted {
@@ -324,6 +354,15 @@ impl Engine {
                 self.failed(id, effect, failure, wait_ms, now_ms, settings).map(Some)
             }
         }
+    }
+
+    /// Tells whether an effect can end so. A plan that cannot be followed is no answer.
+    fn fits(&self, effect: Effect, finding: &Finding) -> bool {
+        let followable = match finding {
+            Finding::Plan(plan) => plan.check().is_ok() && plan.kind == self.case.kind(),
+            _ => true,
+        };
+        followable && effect.can_find(finding)
     }
 
     fn failed(
@@ -436,8 +475,7 @@ impl Engine {
             State::Approved | State::Frozen | State::Executing | State::Collecting => {
                 self.drive(now_ms, settings)
             }
-            State::Settling => Ok(self.settle(now_ms)),
-            State::Shredding => Ok(self.settle(now_ms)),
+            State::Settling | State::Shredding => Ok(self.settle(now_ms)),
             State::Review => Ok(self
                 .made(Effect::Package)
                 .map(|package| PackageBuilt { package }.into())
@@ -455,6 +493,9 @@ impl Engine {
                 Some(LinkExpired { reason: Code::parse(reason).expect("a name") }.into())
             })),
             State::Receipted | State::LinkExpired => Ok(self.close()),
+            State::ClosedPartial if self.is_driven() => {
+                Ok(self.next_item(now_ms, settings.calls_max, |_| true))
+            }
             _ => Ok(None),
         }
     }
@@ -495,29 +536,36 @@ impl Engine {
         }
     }
 
-    fn next_item(&self, now_ms: u64, settings: Option<&Settings>) -> Option<Step> {
+    fn next_item(&self, now_ms: u64, calls_max: usize, takes: impl Fn(&ItemName) -> bool) -> Option<Step> {
         let case = &self.case;
-        let open: Vec<&Task> =
-            case.effects.values().filter(|effect| effect.is_open()).map(|effect| &effect.task).collect();
-        if settings.is_some_and(|settings| open.len() >= settings.calls_max) {
+        let open = || case.effects.values().filter(|effect| effect.is_open());
+        // What waits for a system keeps nobody else from going on.
+        let busy = open().filter(|effect| is_busy(effect, now_ms)).count();
+        if busy >= calls_max {
             return None;
         }
+        let open: Vec<&Task> = open().map(|effect| &effect.task).collect();
         let order = case.plan.iter().flat_map(|(plan, ..)| &plan.items);
         let items = order.filter_map(|planned| case.items.get(&planned.item));
+        let items = items.filter(|item| takes(&item.plan.item));
         for item in items {
             let task = Task::Item(item.plan.item.clone());
             if open.contains(&&task) {
                 continue;
             }
             let Some(effect) = item.next_effect(case.kind(), now_ms) else { continue };
-            let effect_id = case.effect_id(&task, effect, item.round);
-            return Some(Intent { effect_id, task, effect, round: item.round }.into());
+            let round = item.round_of(effect);
+            let effect_id = case.effect_id(&task, effect, round);
+            return Some(Intent { effect_id, task, effect, round }.into());
         }
         None
     }
 
     fn drive(&self, now_ms: u64, settings: &Settings) -> Result<Option<Step>, Refusal> {
         let case = &self.case;
+        if let Some(step) = self.next_item(now_ms, settings.calls_max, |_| true) {
+            return Ok(Some(step));
+        }
         let pressed = now_ms >= self.budget_end_ms(settings)?;
         let waits = |status: &Status| match status {
             Status::Held(_) => false,
@@ -527,10 +575,14 @@ impl Engine {
         };
         let open = case.items.values().filter(|item| !item.waits_for_shred(case.kind()));
         let waiting = open.map(|item| case.status(item)).any(|status| waits(&status));
-        let flying =
-            case.effects.values().any(|effect| effect.is_open() && matches!(effect.task, Task::Item(_)));
-        if !pressed && (waiting || flying) {
-            return Ok(self.next_item(now_ms, Some(settings)));
+        let flying = || {
+            let of_items = |effect: &&EffectState| matches!(effect.task, Task::Item(_));
+            case.effects.values().filter(|effect| effect.is_open()).filter(of_items)
+        };
+        // However late it is, what can be tried is tried once and its answer heard.
+        let busy = flying().any(|effect| is_busy(effect, now_ms));
+        if busy || (!pressed && (waiting || flying().next().is_some())) {
+            return Ok(None);
         }
         if case.kind().is_reading() {
             // Reviewing moves the case by itself; where nobody reviews, the package follows at once.
@@ -572,9 +624,7 @@ impl Engine {
 
     /// Looks at the log's own items after the shred.
     fn next_own_look(&self, now_ms: u64) -> Option<Step> {
-        let Some(Step::Intent(intent)) = self.next_item(now_ms, None) else { return None };
-        let Task::Item(name) = &intent.task else { return None };
-        self.is_shredded(name).then(|| intent.into())
+        self.next_item(now_ms, usize::MAX, |name| self.is_shredded(name))
     }
 
     fn own_looks_open(&self) -> bool {
@@ -605,13 +655,16 @@ impl Engine {
     /// Adds the calls that are to be made now, and returns when the next one is.
     fn calls(&mut self, now_ms: u64, settings: &Settings, actions: &mut Vec<Action>) -> u64 {
         let mut wake_ms = u64::MAX;
+        if !self.is_driven() {
+            return wake_ms;
+        }
         let sent = |flight: &Flight| matches!(flight, Flight::Sent { .. });
         let mut under_way = self.flights.values().filter(|flight| sent(flight)).count();
         for (id, effect) in self.case.effects.iter().filter(|(_, effect)| effect.is_open()) {
             let flight = self.flights.get(id).copied();
             let (ask, not_before_ms) = match (flight, &effect.accepted) {
                 (Some(Flight::Sent { until_ms, .. }), _) => {
-                    wake_ms = wake_ms.min(until_ms);
+                    wake_ms = wake_ms.min(until_ms.max(now_ms + 1));
                     continue;
                 }
                 (Some(Flight::Polling(at_ms)), Some((remote, _))) => (Ask::Poll(remote.clone()), at_ms),
@@ -638,6 +691,11 @@ impl Engine {
         }
         wake_ms
     }
+}
+
+/// Tells whether an effect is under way or about to be, and waits neither for a system nor for its next attempt.
+fn is_busy(effect: &EffectState, now_ms: u64) -> bool {
+    effect.accepted.is_none() && effect.retry_at_ms <= now_ms
 }
 
 /// Tells whether one looks before one repeats: what only reads can be repeated, and what the server does itself it does

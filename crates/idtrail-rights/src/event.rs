@@ -437,7 +437,7 @@ pub enum Failure {
 
 /// What an effect found or did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Finding {
     /// So many objects were erased, corrected, restricted, read or counted.
     Count(u64),

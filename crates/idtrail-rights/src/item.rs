@@ -50,6 +50,10 @@ pub struct Item {
     pub exempt: Option<Basis>,
     /// The holds on it.
     pub holds: BTreeSet<HoldName>,
+    /// How often the item came under a hold or out of it, and up to which of these its system was told.
+    pub hold_changes: u32,
+    /// See there.
+    pub hold_told: u32,
     /// Whether a person attests it.
     pub attested: bool,
     /// Why it will not succeed by itself.
@@ -161,6 +165,8 @@ impl Item {
             evidence: None,
             exempt: None,
             holds: BTreeSet::new(),
+            hold_changes: 0,
+            hold_told: 0,
             attested: false,
             dead: None,
             logged: false,
@@ -212,6 +218,9 @@ impl Item {
 
     /// Returns the effect that comes next by itself; `None` if there is none, or it is not time yet.
     pub(crate) fn next_effect(&self, kind: Kind, now_ms: u64) -> Option<Effect> {
+        if let Some(operation) = self.protection(kind) {
+            return Some(Effect::Act(operation));
+        }
         let status = self.status(kind);
         let waits = matches!(status, Status::Held(_) | Status::Dead(_) | Status::ManualPending);
         if status.is_settled() || waits {
@@ -227,13 +236,55 @@ impl Item {
         }
     }
 
+    /// Returns what the item's system must be told about holds before anything else, if it can keep one.
+    fn protection(&self, kind: Kind) -> Option<Operation> {
+        let tells = self.plan.can_hold && self.plan.method == Method::Connector && kind == Kind::Erasure;
+        if !tells || self.hold_told == self.hold_changes || self.stage == Stage::Done || self.dead.is_some() {
+            return None;
+        }
+        // What was set and released before the system was told is nothing to tell.
+        match (self.holds.is_empty(), self.hold_told) {
+            (false, _) => Some(Operation::Hold),
+            (true, 0) => None,
+            (true, _) => Some(Operation::Release),
+        }
+    }
+
+    /// Takes a hold on or off the item.
+    pub(crate) fn set_hold(&mut self, hold: &HoldName, on: bool) {
+        let was = self.holds.is_empty();
+        if on {
+            self.holds.insert(hold.clone());
+        } else {
+            self.holds.remove(hold);
+        }
+        if was != self.holds.is_empty() {
+            self.hold_changes = self.hold_changes.saturating_add(1);
+        }
+    }
+
+    /// Returns the round that an effect has now: each change of holds is told once.
+    pub(crate) fn round_of(&self, effect: Effect) -> u32 {
+        match effect {
+            Effect::Act(Operation::Hold | Operation::Release) => self.hold_changes,
+            _ => self.round,
+        }
+    }
+
     /// Returns when the second look is due; milliseconds since 1970.
     pub(crate) fn look_again_ms(&self) -> u64 {
         self.changed_ms.saturating_add(self.plan.lag_ms)
     }
 
     /// Takes the end of an effect; `false` if the finding is none that the effect can have.
-    pub(crate) fn end(&mut self, kind: Kind, effect: Effect, finding: &Finding, at_ms: u64) -> bool {
+    pub(crate) fn end(
+        &mut self,
+        kind: Kind,
+        effect: Effect,
+        round: u32,
+        finding: &Finding,
+        at_ms: u64,
+    ) -> bool {
         match (effect, finding) {
             (Effect::Act(Operation::Read), Finding::Count(count)) => {
                 self.done = *count;
@@ -252,6 +303,10 @@ impl Item {
             (Effect::Act(Operation::Probe) | Effect::ProbeAgain, Finding::Count(_)) => {
                 self.verified_ms = None;
                 self.again(Stage::Act);
+            }
+            (Effect::Act(Operation::Hold | Operation::Release), Finding::Count(_)) => {
+                self.hold_told = round;
+                return true;
             }
             (Effect::Act(Operation::Residual), Finding::Residuals(residuals)) => {
                 self.residuals.clone_from(residuals);

@@ -13,21 +13,29 @@
 
 mod calendar;
 mod case;
+mod certificate;
 mod clock;
 mod command;
+mod csv;
+mod deletion;
 mod engine;
 mod error;
 pub mod event;
 mod id;
 mod item;
+pub mod package;
 mod plan;
+pub mod records;
+pub mod report;
 mod settings;
 mod state;
 
 pub use calendar::Calendar;
 pub use case::{Case, Delivery, EffectState, Shred, duplicate_of, waits_for_access};
+pub use certificate::{certificate_body, certificate_hash};
 pub use clock::{ClockState, Dates, Due, Pause, Period, Regime, Zone};
 pub use command::{Command, Refusal};
+pub use deletion::{Deletion, deletion, deletions_hash};
 pub use engine::{Action, Answer, Ask, Call, Engine, Input, Opening, is_known, operation_of};
 pub use error::{ErrorKind, RightsError};
 pub use event::{

@@ -120,6 +120,9 @@ pub struct PlanItem {
     /// How long the system needs until a look tells the truth, milliseconds; a second look is made after it. 0 for none.
     #[serde(default)]
     pub lag_ms: u64,
+    /// Whether the system can itself protect the item while a hold is set.
+    #[serde(default)]
+    pub can_hold: bool,
 }
 
 /// The plan of a request.

@@ -59,6 +59,24 @@ fn a_month_ends_as_the_regulation_says() {
 }
 
 #[test]
+fn the_published_dates_are_those_of_the_regimes() {
+    let file: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../vectors/rights/dates.json")).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    assert!(cases.len() >= 7);
+    for case in cases {
+        let regime = if case["regime"] == "gdpr" { Regime::gdpr() } else { Regime::ccpa() };
+        let received = day(case["received"].as_str().unwrap());
+        let mut clock = ClockState::new(received);
+        clock.extended_on = case["extended"].as_bool().unwrap().then_some(received);
+        let holidays: Vec<&str> =
+            case["holidays"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let due = clock.dates(&regime, &calendar(&holidays)).unwrap().respond.unwrap();
+        assert_eq!(due.date.to_string(), case["respondBy"].as_str().unwrap(), "{case}");
+    }
+}
+
+#[test]
 fn california_counts_days_and_does_not_stand() {
     let cases: &[Case<'_>] = &[
         ("2026-01-01", &[], false, &[], Some("2026-02-15")),

@@ -1,8 +1,8 @@
 //! What people may say when, and whole requests without faults.
 
 use idtrail_rights::{
-    Basis, Command, DateName, Kind, Level, Outcomes, Refusal, State, Status, Step, duplicate_of,
-    waits_for_access,
+    Basis, Command, DateName, Effect, Finding, Kind, Level, Outcomes, Refusal, State, Status, Step,
+    duplicate_of, waits_for_access,
 };
 
 use crate::world::{HOUR_MS, Run, START_MS, code, hash, hold, item, plan, who};
@@ -92,6 +92,7 @@ fn a_hold_in_mid_run_leaves_the_request_partial_until_it_is_released() {
         open.iter().map(|open| (open.item.as_str(), open.status.as_str(), open.reason.as_deref())).collect();
     assert_eq!(shown, [("crm/contact", "HELD", Some("h-1")), ("idtrail/leaves", "HELD", Some("h-1"))]);
     assert_eq!((run.world.objects[&item("crm/contact")], run.world.epoch), (2, 1));
+    assert!(run.world.protected.contains(&item("crm/contact")), "its system was told to keep it");
     run.world.held.clear();
     run.say("legal", Command::ReleaseHold(hold("h-1"))).unwrap();
     run.until(START_MS + 20 * HOUR_MS);
@@ -130,11 +131,41 @@ fn what_is_missing_at_the_due_date_is_named_and_the_keys_go_all_the_same() {
     assert_eq!(run.case().shreds.len(), 1);
     let due = run.settings.zone.end_of_day_ms("2026-10-21".parse().unwrap()).unwrap();
     assert!(run.case().answered_ms.unwrap() < due, "answered in time");
-    assert!(!run.world.own.values().any(|(effect, _)| *effect == idtrail_rights::Effect::Destroy));
+    assert!(!run.world.own.values().any(|(effect, _)| *effect == Effect::Destroy));
     run.say("archivist", Command::Attest(item("paper/file"), 1, hash(1))).unwrap();
     run.until(START_MS + 41 * DAY_MS);
     assert_eq!(run.case().state, State::ClosedFulfilled);
     assert_eq!(run.world.deletions[&item("paper/file")], 1);
+}
+
+#[test]
+fn a_system_that_ends_after_the_due_date_leads_to_a_second_certificate_by_itself() {
+    let mut run = erasure(false);
+    run.world.slow_until_ms = START_MS + 45 * DAY_MS;
+    run.approve();
+    run.until(START_MS + 40 * DAY_MS);
+    assert_eq!((run.case().state, run.case().certificates.len()), (State::ClosedPartial, 1));
+    assert_eq!(run.case().open_items()[0].item, item("slow/recordings"));
+    run.until(START_MS + 47 * DAY_MS);
+    assert_eq!((run.case().state, run.case().certificates.len()), (State::ClosedFulfilled, 2));
+    assert!(run.world.deletions.values().all(|count| *count == 1));
+}
+
+#[test]
+fn a_request_that_is_late_already_is_carried_out_all_the_same() {
+    for kind in Kind::ALL {
+        let mut run = Run::new(kind, plan(kind, false));
+        run.until(START_MS + 50 * DAY_MS);
+        run.verify();
+        if kind.is_reading() {
+            run.until(START_MS + 51 * DAY_MS);
+            run.say("dpo-1", Command::Review(hash(1), 0)).unwrap();
+        } else {
+            run.approve();
+        }
+        run.until(START_MS + 60 * DAY_MS);
+        assert_eq!(run.case().state, State::ClosedFulfilled, "{kind:?}: {:?}", run.case().open_items());
+    }
 }
 
 #[test]
@@ -241,4 +272,47 @@ fn nobody_speaks_for_a_request_unnamed() {
     let said = idtrail_rights::Input::Said(None, Command::Approve(seen));
     assert_eq!(run.engine.step(said, run.now_ms, &run.settings), Err(Refusal::NoPrincipal));
     assert!(who("dpo-1").is_some());
+}
+
+#[test]
+fn a_world_that_changed_before_the_freeze_needs_a_new_plan_and_both_approvals() {
+    let mut run = erasure(false);
+    run.world.odd_answers.push((Effect::Freeze, Finding::Changed));
+    run.approve();
+    run.until(START_MS + 10 * HOUR_MS);
+    assert_eq!((run.case().state, run.case().plans_dropped), (State::Planned, 1));
+    assert!(run.case().approvals.is_empty() && run.world.objects.values().any(|left| *left > 0));
+    run.approve();
+    run.until(START_MS + 30 * HOUR_MS);
+    assert_eq!(run.case().state, State::ClosedFulfilled);
+}
+
+#[test]
+fn a_plan_that_cannot_be_followed_is_no_answer() {
+    let mut run = Run::new(Kind::Erasure, plan(Kind::Erasure, false));
+    let mut empty = plan(Kind::Erasure, false);
+    empty.items.clear();
+    let other = plan(Kind::Restriction, false);
+    for odd in [empty, other] {
+        run.world.odd_answers.push((Effect::Discover, Finding::Plan(Box::new(odd))));
+    }
+    run.verify();
+    assert_eq!(run.case().state, State::Discovering);
+    run.until(START_MS + HOUR_MS);
+    assert_eq!(run.case().state, State::Planned);
+}
+
+#[test]
+fn a_second_look_that_falls_due_during_the_shred_does_not_hide_the_log_s_own() {
+    let mut run = erasure(false);
+    run.world.slow_until_ms = START_MS + 100 * DAY_MS;
+    let end =
+        run.settings.zone.end_of_day_ms("2026-10-21".parse().unwrap()).unwrap() - run.settings.margin_ms;
+    // Everything begins so late that the lag of one system ends when the keys are destroyed.
+    run.until(end - 3 * HOUR_MS);
+    run.approve();
+    run.until(end + HOUR_MS);
+    let own = &run.case().items[&item("idtrail/leaves")];
+    assert_eq!(run.case().status(own), Status::VerifiedAbsent, "{:?}", run.case().open_items());
+    assert!(own.verified_ms.is_some());
 }

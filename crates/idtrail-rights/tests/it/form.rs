@@ -127,3 +127,20 @@ fn names_cannot_carry_a_sentence_and_the_nonce_is_not_shown() {
     assert_ne!(Digest::of("d", &[b"ab", b"c"]), Digest::of("d", &[b"a", b"bc"]));
     let _ = Command::Fetch;
 }
+
+#[test]
+fn the_published_page_names_every_step_and_state() {
+    let page = include_str!("../../../../docs/spec/rights.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `DSR_") || line.starts_with("| `TASK_"));
+    let named: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    assert_eq!(named, Step::NAMES, "the same steps in the same order");
+    for state in State::ALL.iter().filter(|state| !state.name().starts_with("CLOSED")) {
+        assert!(page.contains(state.name()), "{state:?}");
+    }
+    // Every member of every step of a whole request is in the page.
+    for entry in history() {
+        for member in entry.to_json().unwrap()["data"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`{member}`")), "{member} of {}", entry.step.name());
+        }
+    }
+}

@@ -6,8 +6,11 @@
     reason = "helpers outside of test functions are test code as well"
 )]
 
+mod answer;
 mod clock;
 mod commands;
+mod evidence;
 mod form;
+mod report;
 mod simulation;
 mod world;

@@ -193,7 +193,12 @@ fn check(kind: Kind, with_hold: bool, ended: &Ended, how: &str) {
     let case = ended.engine.case();
     let world = &ended.world;
     assert_eq!(case, world.engine().case(), "{how}: rebuilt as it was live");
-    assert_eq!((case.state, case.outcome()), (State::ClosedFulfilled, Outcomes::Fulfilled), "{how}");
+    let open = case.open_items();
+    assert_eq!(
+        (case.state, case.outcome()),
+        (State::ClosedFulfilled, Outcomes::Fulfilled),
+        "{how}: {open:?}"
+    );
     assert!(world.outcomes().values().all(|count| *count == 1), "{how}: one outcome for each effect");
     let effects = case.effects.values().filter(|effect| effect.outcome.is_some()).count();
     assert_eq!(world.outcomes().len(), effects, "{how}");

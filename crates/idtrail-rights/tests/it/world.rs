@@ -34,14 +34,22 @@ pub(crate) fn hash(byte: u8) -> Digest {
 pub(crate) fn settings() -> Settings {
     Settings {
         grace_ms: HOUR_MS,
-        retry: RetrySchedule { base_ms: 1_000, wait_ms_max: HOUR_MS, attempts_max: 12 },
+        retry: RetrySchedule { base_ms: 1_000, wait_ms_max: HOUR_MS, attempts_max: 60 },
         ..Settings::default()
     }
 }
 
 fn planned(name: &str, method: Method, count: u64, lag_ms: u64) -> PlanItem {
     let system = SystemName::parse(name.split('/').next().unwrap()).unwrap();
-    PlanItem { item: item(name), system, method, count, scope: hash(1), lag_ms }
+    PlanItem {
+        item: item(name),
+        system,
+        method,
+        count,
+        scope: hash(1),
+        lag_ms,
+        can_hold: name == "crm/contact",
+    }
 }
 
 /// The plan of the tests: own leaves, a system that answers at once, one that lags, one that has nothing, one that takes
@@ -86,10 +94,16 @@ pub(crate) struct World {
     pub(crate) shredded: BTreeSet<ItemName>,
     /// What a hold protects, as the world sees it.
     pub(crate) held: BTreeSet<ItemName>,
+    /// What a system protects itself.
+    pub(crate) protected: BTreeSet<ItemName>,
     accepted: BTreeSet<Digest>,
     pub(crate) epoch: u64,
     pub(crate) calls: u64,
     plan: Plan,
+    /// Until then the slow system is at it.
+    pub(crate) slow_until_ms: u64,
+    /// What the next looks for the person and freezes answer instead.
+    pub(crate) odd_answers: Vec<(Effect, Finding)>,
 }
 
 pub(crate) fn opening(kind: Kind, regime: &str) -> Entry {
@@ -116,10 +130,13 @@ impl World {
             deletions: BTreeMap::new(),
             shredded: BTreeSet::new(),
             held: BTreeSet::new(),
+            protected: BTreeSet::new(),
             accepted: BTreeSet::new(),
             epoch: 1,
             calls: 0,
             plan,
+            slow_until_ms: 0,
+            odd_answers: Vec::new(),
         }
     }
 
@@ -176,6 +193,7 @@ impl World {
             }
             (Ask::Do, Effect::Act(operation)) if operation.changes() => {
                 assert!(!self.held.contains(name), "an effect on a held item");
+                assert!(!self.protected.contains(name), "an effect on what its system protects");
                 if name.as_str() == "slow/recordings" && self.accepted.insert(call.effect_id) {
                     return Answer::Accepted(code("job-7"), now_ms + HOUR_MS);
                 }
@@ -184,16 +202,30 @@ impl World {
             }
             (Ask::Poll(job), _) => {
                 assert_eq!(job.as_str(), "job-7");
+                if now_ms < self.slow_until_ms {
+                    return Answer::Accepted(job.clone(), now_ms + 12 * HOUR_MS);
+                }
                 self.objects.insert(name.clone(), 0);
                 found(Finding::Count(3))
             }
             (Ask::Do, Effect::Act(Operation::Read)) => found(Finding::Count(left)),
+            (Ask::Do, Effect::Act(Operation::Hold)) => {
+                self.protected.insert(name.clone());
+                found(Finding::Count(left))
+            }
+            (Ask::Do, Effect::Act(Operation::Release)) => {
+                self.protected.remove(name);
+                found(Finding::Count(left))
+            }
             (Ask::Do, Effect::Act(Operation::Residual)) => found(Finding::Residuals(Vec::new())),
             other => panic!("{other:?}"),
         }
     }
 
     fn own_effect(&mut self, call: &Call, now_ms: u64) -> Finding {
+        if let Some(at) = self.odd_answers.iter().position(|(effect, _)| *effect == call.effect) {
+            return self.odd_answers.remove(at).1;
+        }
         let finding = match call.effect {
             Effect::Discover => Finding::Plan(Box::new(self.plan.clone())),
             Effect::Freeze => Finding::Frozen { cutoff_ms: now_ms, tree_size: 100 },
