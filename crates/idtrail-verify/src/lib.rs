@@ -9,6 +9,7 @@
 //!
 //! The formats are normative in `docs/spec/evidence-package.md` and `docs/spec/receipt.md`.
 
+mod access;
 mod event;
 mod manifest;
 mod package;
@@ -16,9 +17,11 @@ mod receipt;
 mod report;
 mod verify;
 
-pub use manifest::{SignError, evidence_key, evidence_key_name, manifest_text, sign_manifest};
+pub use manifest::{
+    SignError, access_key, access_origin, evidence_key, evidence_key_name, manifest_text, sign_manifest,
+};
 pub use package::{
-    AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
+    AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
     SignedCheckpoint, StaffState, SystemCoverage, SystemStatus, time_text,
 };
 pub use receipt::{Receipt, ReceiptStatus, ReceiptWarning, verify_receipt};

@@ -26,8 +26,10 @@ use crate::monitor::Monitor;
 use crate::openapi;
 use crate::problem::{self, Envelope, Problem, RequestIds};
 
+pub mod access_log;
 pub mod batch;
 mod body;
+pub mod disclosure;
 pub mod dsar;
 mod envelope;
 pub mod events;
@@ -180,6 +182,11 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(quarantine::discard))
         .routes(routes!(quarantine::balance))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(access_log::list))
+        .routes(routes!(access_log::receipt))
+        .routes(routes!(access_log::checkpoint))
+        .routes(routes!(access_log::tile))
+        .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))

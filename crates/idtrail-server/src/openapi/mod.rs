@@ -109,6 +109,19 @@ pub struct IdempotencyKey {
     pub idempotency_key: Option<String>,
 }
 
+/// The header that says why somebody reads.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Purpose {
+    /// Why the data are read; stands in the access log. Without it the route's own purpose counts.
+    #[param(
+        rename = "X-Purpose",
+        nullable = false,
+        pattern = "^(ACCESS_REQUEST|AUDIT|CORRECTION|INVESTIGATION|MONITORING|SUPPORT)$"
+    )]
+    pub purpose: Option<String>,
+}
+
 /// Returns the document without its operations.
 pub fn base() -> OpenApi {
     let mut info = Info::new("idtrail", env!("CARGO_PKG_VERSION"));
