@@ -113,6 +113,8 @@ codes! {
         STRAGGLER_ERASED = 36, "STRAGGLER_ERASED";
         /// A suppressed person was met again.
         SUPPRESSION_HIT = 37, "SUPPRESSION_HIT";
+        /// Somebody was shown events of a customer; stands in the access log.
+        DATA_ACCESS = 38, "DATA_ACCESS";
     }
 }
 
@@ -138,7 +140,9 @@ impl TypeCode {
             Self::CUSTOM => ClassId::CUSTOM,
             Self::CLASS_TABLE | Self::ORIGIN_START | Self::RULESET_CHANGE => ClassId::SYSTEM,
             Self::SHRED_INTENT | Self::KEY_SHREDDED => ClassId::SYSTEM,
-            Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION => ClassId::RIGHTS,
+            Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION | Self::DATA_ACCESS => {
+                ClassId::RIGHTS
+            }
             _ => ClassId::IDENTITY,
         }
     }

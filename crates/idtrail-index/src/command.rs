@@ -21,6 +21,8 @@ pub(crate) enum What {
     Event(Box<(Body, Keys)>),
     /// Leaves of the log's own, in one frame.
     Own(Vec<(Body, Option<ShredStep>)>),
+    /// Leaves of the access log, in one frame: who is concerned, and the keys if somebody is.
+    Access(Vec<(Body, Option<(GlobalCustomerId, Keys)>)>),
 }
 
 /// What a leaf holds before its place is known.
@@ -111,6 +113,7 @@ impl Command {
         match &self.0 {
             What::Event(event) => event.0.leaf_bytes_max(),
             What::Own(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
+            What::Access(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
         }
     }
 }
@@ -132,6 +135,24 @@ impl Body {
             },
             system: OWN_SYSTEM.to_owned(),
             actor,
+            dedupe_id: Dedupe::CONTENT,
+        }
+    }
+
+    /// Returns the body of a leaf of the access log.
+    pub(crate) fn access(encoded: EncodedEvent, system: &str) -> Self {
+        Self {
+            encoded,
+            header: LeafHeader {
+                event_type: TypeCode::DATA_ACCESS,
+                hour: 0,
+                source: SourceCode::SYSTEM,
+                channel: ChannelCode::NONE,
+                class: TypeCode::DATA_ACCESS.class(),
+                clear: None,
+            },
+            system: system.to_owned(),
+            actor: None,
             dedupe_id: Dedupe::CONTENT,
         }
     }

@@ -8,6 +8,7 @@
 //! What it must never do: keep a raw id as a key (keys are HMACs under vault keys), or hold anything that cannot be
 //! rebuilt from the readable leaves and the vault.
 
+pub mod access;
 mod ahead;
 mod command;
 mod error;

@@ -13,6 +13,7 @@
 //! What it must never do: append to the log other than through the sequencer, write the vault while a shred is open, or
 //! let go of an order before its outcome is in the log.
 
+pub mod concerned;
 mod effect;
 mod pending;
 

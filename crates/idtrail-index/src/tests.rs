@@ -25,6 +25,7 @@ use crate::lookup::{Lookup, LookupLimits, LookupOptions};
 use crate::seal::{OpenError, TrailSealer, open};
 use crate::trail::{Command, Refusal, Trail};
 
+mod accesses;
 mod files;
 mod shredding;
 

@@ -120,6 +120,41 @@ impl Trail {
         Ok(Decision::Append(vec![Planned { draft, facts }]))
     }
 
+    /// Decides the leaves of one query in the access log. Each query is news, so nothing is looked for but the place of
+    /// each leaf among those of its customer.
+    fn access(&mut self, leaves: Vec<AccessLeaf>, at: Moment) -> Result<TrailDecision, IndexError> {
+        let mut places = Vec::with_capacity(leaves.len());
+        for (_, concerned) in &leaves {
+            places.push(match concerned {
+                None => None,
+                Some((subject, _)) => match self.ahead.head(*subject) {
+                    Some(head) => Some(head),
+                    None => self.lookup.head(*subject)?,
+                },
+            });
+        }
+        let mut planned = Vec::with_capacity(leaves.len());
+        for ((index, (body, concerned)), head) in (at.next.get()..).zip(leaves).zip(places) {
+            let place = (head.map_or(0, |head| head.sequence + 1), head.map(|head| head.index));
+            let subject = concerned.as_ref().map(|(subject, _)| *subject);
+            let event = concerned.map(|(subject, keys)| EventFacts {
+                subject,
+                subject_sequence: place.0,
+                customer: None,
+                interaction: None,
+                dedupe: keys.dedupe,
+                content: keys.content,
+                content_is_id: true,
+            });
+            if let Some(event) = &event {
+                self.ahead.push(index, event);
+            }
+            let draft = body.draft(at.received_ms, EventId::new(self.random.take()), subject, place);
+            planned.push(Planned { draft, facts: Facts { received_ms: at.received_ms, event, step: None } });
+        }
+        Ok(Decision::Append(planned))
+    }
+
     fn own(&mut self, leaves: Vec<(Body, Option<ShredStep>)>, received_ms: u64) -> TrailDecision {
         let leaf = |(body, step): (Body, Option<ShredStep>)| Planned {
             draft: body.draft(received_ms, EventId::new(self.random.take()), None, (0, None)),
@@ -129,6 +164,7 @@ impl Trail {
     }
 }
 
+type AccessLeaf = (Body, Option<(GlobalCustomerId, Keys)>);
 type TrailDecision = Decision<Draft, Facts, Refusal>;
 
 impl Machine for Trail {
@@ -139,16 +175,18 @@ impl Machine for Trail {
 
     fn decide(&mut self, Command(what): Command, at: Moment) -> TrailDecision {
         self.ahead.catch_up(self.lookup.applied().get());
-        match what {
+        let decided = match what {
             What::Event(event) => {
                 let (body, keys) = *event;
-                self.decide_event(body, keys, at).unwrap_or_else(|error| {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the index cannot answer");
-                    Decision::Refuse(Refusal::Unavailable)
-                })
+                self.decide_event(body, keys, at)
             }
-            What::Own(leaves) => self.own(leaves, at.received_ms),
-        }
+            What::Own(leaves) => Ok(self.own(leaves, at.received_ms)),
+            What::Access(leaves) => self.access(leaves, at),
+        };
+        decided.unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the index cannot answer");
+            Decision::Refuse(Refusal::Unavailable)
+        })
     }
 
     fn bytes_max(command: &Command) -> usize {

@@ -9,6 +9,8 @@
 //! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
 //! log/0000/      segments and tiles of the first log; a restored backup starts 0001
+//! access/0000/   the same of the access log, with access-index/ and shredding-access
+//! shredding-customers  whose leaves in the access log may have to go when the order ends
 //! credentials.json
 //! ```
 
@@ -35,11 +37,16 @@ use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
+use self::access::AccessLog;
+use self::index::Place;
+use self::second::Second;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
+pub mod access;
 pub mod index;
 pub mod retention;
+mod second;
 pub mod shred;
 
 /// The world outside, as the engine reaches it.
@@ -107,6 +114,14 @@ fn shredding_path(data_dir: &Path) -> PathBuf {
     data_dir.join("shredding")
 }
 
+fn access_shredding_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("shredding-access")
+}
+
+fn customers_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("shredding-customers")
+}
+
 /// Returns the directory of the log in a data directory.
 pub fn log_directory(data_dir: &Path) -> PathBuf {
     log_dir(data_dir)
@@ -125,7 +140,7 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
     for anchor in &settings.vault.anchors {
         directory(anchor.parent().unwrap_or(Path::new(".")))?;
     }
-    let vault = Vault::create(
+    let mut vault = Vault::create(
         Arc::clone(&ports.disk),
         Arc::clone(&ports.entropy),
         vault_paths(settings),
@@ -134,6 +149,7 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
         &settings.origin,
     )?;
     recovery::create(&*ports.disk, &log_dir(&settings.data_dir), &settings.origin, settings.segment_bytes)?;
+    access::create(ports, settings, &mut vault)?;
     let seed = vault.signing_seed(&settings.origin).ok_or(EngineError::Foreign)?;
     Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
 }
@@ -232,6 +248,7 @@ pub struct Engine {
     lookup: Lookup,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
+    access: Arc<AccessLog>,
     answers: Arc<Answers>,
     evidence_signer: SignerKey,
     verifier: VerifierKey,
@@ -269,7 +286,7 @@ impl Engine {
         on_stop: impl FnOnce(LogError) + Send + 'static,
     ) -> Result<Self, EngineError> {
         let lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
-        let vault = Vault::open(
+        let mut vault = Vault::open(
             Arc::clone(&ports.disk),
             Arc::clone(&ports.entropy),
             vault_paths(settings),
@@ -286,7 +303,8 @@ impl Engine {
         let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
         let log_dir = log_dir(&settings.data_dir);
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-        let lookup = index::open(&ports, settings, &hasher, vault.epoch())?;
+        let place = Place::events(settings);
+        let lookup = index::open(&ports, settings, &place, &hasher, vault.epoch())?;
         let (hasher, suppression) = (Arc::new(hasher), vault.suppression().clone());
         let mut state = State { hasher, keyring, suppression, lookup };
         let options = Options {
@@ -301,11 +319,18 @@ impl Engine {
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
             })?;
-        state.keep_up(&ports, settings, vault.epoch(), committer.reader())?;
+        state.keep_up(&ports, settings, &place, vault.epoch(), committer.reader())?;
         let needed = Epoch::new(state.lookup.epoch_in_log());
         if vault.epoch() < needed {
             // An older vault would bring keys back that the log says were destroyed.
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
+        }
+        let epoch = vault.epoch();
+        let access = AccessLog::open(&ports, settings, &mut vault, &state.hasher, (&high_water, &seed))?;
+        let access = Arc::new(access);
+        if vault.epoch() != epoch {
+            // Keys of a new access log are an epoch of the vault that destroyed nothing.
+            state.lookup.note_epoch(vault.epoch().get())?;
         }
         let issuer_seed = vault.issuer_seed();
         let sinks_secret = vault.index_key();
@@ -317,8 +342,10 @@ impl Engine {
             settings.quarantine,
         )?;
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
-        let desk = state.desk(&ports, settings, vault, &log)?;
-        let marker = start_marker(high_water, origin, Arc::clone(log.reader()))?;
+        let desk = state.desk(&ports, settings, vault, &log, &access)?;
+        let readers = [(origin, log.reader()), (access.origin(), access.reader())];
+        let marker =
+            start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
         let evidence_signer =
             SignerKey::from_seed(&idtrail_verify::evidence_key_name(origin), seed.expose())?;
         Ok(Self {
@@ -329,6 +356,7 @@ impl Engine {
             lookup: state.lookup,
             log,
             desk,
+            access,
             answers: Arc::default(),
             evidence_signer,
             verifier,
@@ -372,6 +400,11 @@ impl Engine {
     /// Returns what destroys keys.
     pub fn desk(&self) -> &shred::Desk {
         &self.desk
+    }
+
+    /// Returns the log of who was shown what.
+    pub fn access(&self) -> &Arc<AccessLog> {
+        &self.access
     }
 
     /// Returns the keys of the log's leaves.
@@ -477,6 +510,7 @@ impl Engine {
         let running = self.log.is_running();
         self.desk.stop();
         self.log.stop();
+        self.access.stop(&*self.ports.disk);
         if let Err(error) = self.lookup.close() {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -582,6 +616,7 @@ impl State {
         settings: &Settings,
         vault: Vault,
         log: &Arc<Log<Trail>>,
+        access: &Arc<AccessLog>,
     ) -> Result<shred::Desk, ShredError> {
         let works = Works {
             disk: Arc::clone(&ports.disk),
@@ -600,17 +635,18 @@ impl State {
             keyring: self.keyring.clone(),
             reader: Arc::clone(log.reader()),
         };
-        shred::Desk::open(works, shred::Door(Arc::clone(log)), retention)
+        let second = Second::open((&works, log), access, settings, retention.automatic)?;
+        shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)
     }
 }
 
-fn start_marker(mut high_water: HighWater, origin: &str, reader: Arc<Reader>) -> Result<Marker, LogError> {
+fn start_marker(mut high_water: HighWater, readers: [(String, Arc<Reader>); 2]) -> Result<Marker, LogError> {
     let (stop, stopped) = mpsc::channel::<()>();
-    let origin = origin.to_owned();
     let run = move || {
         loop {
             let ended = stopped.recv_timeout(Duration::from_secs(1)) != Err(mpsc::RecvTimeoutError::Timeout);
-            if let Err(error) = high_water.raise(&[(&origin, reader.size().get())]) {
+            let marks = readers.each_ref().map(|(origin, reader)| (origin.as_str(), reader.size().get()));
+            if let Err(error) = high_water.raise(&marks) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the high-water mark could not be written"

@@ -156,6 +156,11 @@ impl Monitor {
             "checkpointAgeSeconds": self.checkpoint_age_s(head.size.get(), clock.monotonic_ns()).round(),
             "uptimeSeconds": clock.monotonic_ns().saturating_sub(self.started_ns) / 1_000_000_000,
             "queueEvents": engine.log().waiting(),
+            "accessLog": {
+                "origin": engine.access().origin(),
+                "treeSize": engine.access().reader().size().get(),
+                "running": engine.access().log().is_running(),
+            },
             "followersSize": engine.log().applied().size().get(),
             "storageFreeBytes": (free != u64::MAX).then_some(free),
             "clockStepMs": self.step_ms.load(Ordering::Acquire),

@@ -139,6 +139,11 @@ impl Entry {
         }
     }
 
+    /// Returns the client's own customer id that the event names, if what is left of it names one.
+    pub fn customer_id(&self) -> Option<&str> {
+        self.member("resolvedCustomerId")
+    }
+
     fn member(&self, name: &str) -> Option<&str> {
         self.body.as_ref()?.get("auditEvent")?.get(name)?.as_str()
     }

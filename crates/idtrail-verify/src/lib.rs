@@ -9,6 +9,7 @@
 //!
 //! The formats are normative in `docs/spec/evidence-package.md`, `receipt.md` and `certificate.md`.
 
+mod access;
 mod certificate;
 mod event;
 mod manifest;
@@ -22,9 +23,11 @@ pub use certificate::{
     DisclosedLeaf, certificate_file, certificate_key, certificate_key_name, sign_certificate,
     verify_certificate,
 };
-pub use manifest::{SignError, evidence_key, evidence_key_name, manifest_text, sign_manifest};
+pub use manifest::{
+    SignError, access_key, access_origin, evidence_key, evidence_key_name, manifest_text, sign_manifest,
+};
 pub use package::{
-    AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
+    AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
     SignedCheckpoint, StaffState, SystemCoverage, SystemStatus, time_text,
 };
 pub use receipt::{Receipt, ReceiptStatus, ReceiptWarning, verify_receipt};

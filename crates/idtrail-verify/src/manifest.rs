@@ -22,6 +22,8 @@ use crate::report::{Findings, Problem};
 const FIRST_LINE: &str = "idtrail/evidence-manifest/v1";
 /// What a key's name has behind the origin.
 const KEY_SUFFIX: &str = "/evidence";
+/// What the name of an access log has behind the origin of its log.
+const ACCESS_SUFFIX: &str = "/access";
 const STEP: &str = "manifest";
 
 /// Why a manifest was not signed.
@@ -58,6 +60,18 @@ pub fn evidence_key_name(origin: &str) -> String {
 pub fn evidence_key(log: &VerifierKey) -> Option<VerifierKey> {
     let public = log.public_bytes().try_into().ok().filter(|_| log.signature_type() == ED25519)?;
     VerifierKey::ed25519(&evidence_key_name(log.name()), public).ok()
+}
+
+/// Returns the name of the access log that belongs to a log.
+pub fn access_origin(origin: &str) -> String {
+    format!("{origin}{ACCESS_SUFFIX}")
+}
+
+/// Returns the key that verifies the checkpoints of a log's access log: the public key of the log under the access
+/// log's name. `None` if the log's key is no Ed25519 key for notes.
+pub fn access_key(log: &VerifierKey) -> Option<VerifierKey> {
+    let public = log.public_bytes().try_into().ok().filter(|_| log.signature_type() == ED25519)?;
+    VerifierKey::ed25519(&access_origin(log.name()), public).ok()
 }
 
 /// Returns the text that the manifest of a package signs; it does not depend on a manifest that is there. The

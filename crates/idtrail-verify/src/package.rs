@@ -38,6 +38,9 @@ pub struct Package {
     pub coverage: Coverage,
     /// The events, in the order of the manifest.
     pub events: Vec<EvidenceEvent>,
+    /// Who was shown this customer's events before; absent if nobody is known or the log keeps no such record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessPart>,
     /// The signed list of all events of the package; see [`sign_manifest`](crate::sign_manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
@@ -46,6 +49,24 @@ pub struct Package {
 impl fmt::Debug for Package {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Package").field("events", &self.events.len()).finish_non_exhaustive()
+    }
+}
+
+/// Who was shown the events of a customer, from the access log of the last log.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessPart {
+    /// The tree of the access log that this was read from.
+    pub as_of: AsOf,
+    /// The signed checkpoint of that tree, to the byte.
+    pub checkpoint: String,
+    /// The accesses, in order. Which person acted is sealed apart, and the key of that part is not given.
+    pub events: Vec<EvidenceEvent>,
+}
+
+impl fmt::Debug for AccessPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessPart").field("events", &self.events.len()).finish_non_exhaustive()
     }
 }
 

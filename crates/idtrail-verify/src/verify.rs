@@ -11,6 +11,7 @@ use idtrail_event::{JsonError, JsonLimits, parse_json};
 use idtrail_tlog::{Checkpoint, ED25519, Hash, Policy, Refusal};
 use serde_json::{Map, Value};
 
+use crate::access;
 use crate::certificate::verify_certificate;
 use crate::event::{self, Checked, Trees};
 use crate::manifest;
@@ -25,7 +26,7 @@ const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 pub fn verify(bytes: &[u8], policy: &Policy) -> Report {
     match parse(bytes) {
         Ok(Value::Object(whole)) if !whole.contains_key("format") && whole.contains_key("proof") => {
-            verify_receipt(bytes, None, policy)
+            verify_receipt(bytes, None, &access::policy_of(&whole, policy).unwrap_or_else(|| policy.clone()))
         }
         Ok(Value::Object(whole)) if is_certificate(&whole) => verify_certificate(bytes, policy),
         // Everything else is refused there with its reason.
@@ -54,6 +55,7 @@ pub fn verify_package(bytes: &[u8], policy: &Policy) -> Report {
     }
     let trees = check_checkpoints(&package, policy, &mut findings);
     let sequences = check_events(&package, &trees, &mut findings);
+    access::check(&package, policy, &mut findings);
     manifest::check(&package, &whole, policy, &mut findings);
     check_sequence(&package, &sequences, &mut findings);
     check_coverage(&package, &mut findings);
@@ -101,7 +103,8 @@ fn read(bytes: &[u8]) -> Result<(Map<String, Value>, Package), Problem> {
             "a member is missing, unknown or of the wrong kind, at line {line}, column {column}"
         ))
     })?;
-    let sizes = package.as_of.iter().map(|tree| tree.size);
+    let access = package.access_log.iter().map(|part| &part.as_of);
+    let sizes = package.as_of.iter().chain(access).map(|tree| tree.size);
     let counts = package.coverage.systems.iter().map(|system| system.events);
     if sizes.chain(counts).any(|number| number > SAFE_INTEGER_MAX) {
         return Err(Problem::unchecked("a size or count in the file is larger than 2^53 − 1"));

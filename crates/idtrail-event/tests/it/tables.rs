@@ -29,6 +29,7 @@ fn the_tables_are_those_of_the_format() {
         (35, "KEY_SHREDDED"),
         (36, "STRAGGLER_ERASED"),
         (37, "SUPPRESSION_HIT"),
+        (38, "DATA_ACCESS"),
     ];
     assert_eq!(types, expected.map(|(code, name)| (code, name.to_owned())));
     for code in TypeCode::ALL {

@@ -98,7 +98,9 @@ impl Effect {
             Err(source) => return Err(ShredError::Open { index: place, source }),
         };
         self.dead.push(index);
-        if let Some(event) = works.hasher.facts(&disclosed.leaf).event {
+        if works.suppression_ms > 0
+            && let Some(event) = works.hasher.facts(&disclosed.leaf).event
+        {
             let now_ms = u64::try_from(works.clock.wall_ms()).unwrap_or(0);
             self.erased.push(ErasedEvent {
                 dedupe: *event.dedupe.as_bytes(),

@@ -12,7 +12,7 @@ use super::{Order, ShredError, Task};
 /// A million indices of 13 characters each, and a group of orders.
 const BYTES_MAX: u64 = 256 << 20;
 const FORMAT: &str = "idtrail/shredding/v1";
-const DONE: &str = "done";
+pub(super) const DONE: &str = "done";
 
 pub(super) fn write(disk: &dyn Disk, path: &Path, orders: &[Order]) -> Result<(), ShredError> {
     let text =
@@ -41,11 +41,11 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), ShredError> {
     wipe(disk, &done)
 }
 
-fn wipe(disk: &dyn Disk, path: &Path) -> Result<(), ShredError> {
+pub(super) fn wipe(disk: &dyn Disk, path: &Path) -> Result<(), ShredError> {
     crate::wipe::remove(disk, path).map_err(file("removed", path))
 }
 
-fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ShredError + 'a {
+pub(super) fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ShredError + 'a {
     move |source| ShredError::File { action, path: path.to_owned(), source }
 }
 

@@ -4,8 +4,6 @@
 //! at exactly one size S of the log, after everything that it needs has caught up with S; if that takes too long the
 //! answer is 503, never a shorter list. What was not asked is named in `coverage`.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -17,12 +15,13 @@ use idtrail_log::LogError;
 use idtrail_log::reader::Head;
 use idtrail_tlog::LogIndex;
 use idtrail_verify::{
-    AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
+    AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
     SignedCheckpoint, SystemCoverage, SystemStatus, sign_manifest,
 };
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::disclosure::{Reader, Route, Shown, disclose};
 use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
@@ -57,7 +56,10 @@ const CUSTOMER_CHARS_MAX: usize = 256;
         openapi::WriteProblems
     ),
     security(("ApiKey" = [], "Bearer" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn audit_trail(
     State(state): State<AppState>,
@@ -71,14 +73,17 @@ pub async fn audit_trail(
     state.budgets().take_read(system.key_id())?;
     let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
     let query = Query::read(&value).map_err(Problem::invalid)?;
-    let engine = Arc::clone(state.engine());
     let timeout = state.request_timeout();
-    let answer = tokio::task::spawn_blocking(move || {
-        let head = engine.reader().head();
-        if !engine.log().applied().wait(head.size, timeout) {
+    let reader = Reader::of(system, person);
+    let route = Route { operation: "audit_trail", purpose: "ACCESS_REQUEST" };
+    let package = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let heads = (engine.reader().head(), engine.access().reader().head());
+        if !engine.log().applied().wait(heads.0.size, timeout)
+            || !engine.access().log().applied().wait(heads.1.size, timeout)
+        {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        package(&engine, &head, query).map_err(|error| {
+        package(engine, shown, (&heads.0, &heads.1), query).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a request for access could not be answered"
@@ -86,8 +91,7 @@ pub async fn audit_trail(
             Problem::unavailable("an event could not be read", 5)
         })
     });
-    let package = answer.await.map_err(|_| Problem::internal())??;
-    let body = serde_json::to_vec(&package).map_err(|_| Problem::internal())?;
+    let body = serde_json::to_vec(&package.await?).map_err(|_| Problem::internal())?;
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response())
 }
 
@@ -155,19 +159,30 @@ enum AnswerError {
     Sign(#[from] idtrail_verify::SignError),
 }
 
-fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, AnswerError> {
+fn package(
+    engine: &Engine,
+    shown: &mut Shown,
+    (head, access_head): (&Head, &Head),
+    query: Query,
+) -> Result<Package, AnswerError> {
     let id = query.request.customer_id_hash.as_str();
     let lookup = engine.lookup();
     let subject = match GlobalCustomerId::try_from(id) {
         Ok(subject) if !lookup.subject(subject)?.is_empty() => Some(subject),
         Ok(_) | Err(_) => lookup.customer(&engine.hasher().customer(id))?,
     };
+    shown.at(head.size.get());
+    // That somebody is known here, or not, is an answer too.
+    shown.about(subject);
     let mut events = Vec::new();
     let mut closed: u64 = 0;
     let indices = subject.map(|subject| lookup.subject(subject)).transpose()?.unwrap_or_default();
     for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
         match event(engine, head, index, query.range_ms) {
-            Ok(Some(event)) => events.push(event),
+            Ok(Some(event)) => {
+                shown.leaf(subject, index);
+                events.push(event);
+            }
             Ok(None) => {}
             // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
             Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
@@ -198,10 +213,32 @@ fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, Answer
         checkpoints: vec![SignedCheckpoint { origin, checkpoint: head.checkpoint.to_string() }],
         coverage: Coverage { complete: true, systems: vec![own, quarantine] },
         events,
+        access_log: subject.map(|subject| accesses(engine, access_head, subject)).transpose()?,
         manifest: None,
     };
     sign_manifest(&mut package, engine.evidence_signer())?;
     Ok(package)
+}
+
+/// Returns who was shown the customer's events before this request, but not which person acted.
+fn accesses(engine: &Engine, head: &Head, subject: GlobalCustomerId) -> Result<AccessPart, AnswerError> {
+    let access = engine.access();
+    let mut events = Vec::new();
+    for index in access.lookup().subject(subject)?.into_iter().filter(|index| index.get() < head.size.get()) {
+        let bytes = access.reader().entry(index)?;
+        let (open, key) = match access.open_without_person(index, &bytes) {
+            Ok(open) => open,
+            // Its time is over.
+            Err(OpenError::Key(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let proof = access.reader().inclusion_proof(index, head.size)?;
+        let keys = EventKeys::disclose(&key, None);
+        events.push(EvidenceEvent::new(access.origin(), index, &bytes, &open, keys, &proof));
+    }
+    let (origin, size) = (access.origin().to_owned(), head.size.get());
+    let as_of = AsOf { origin, size, root_hash: head.root.to_string() };
+    Ok(AccessPart { as_of, checkpoint: head.checkpoint.to_string(), events })
 }
 
 /// Counts the events of a customer that are in the quarantine: by the id that was asked for, or by an id of this

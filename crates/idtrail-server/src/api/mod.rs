@@ -27,8 +27,10 @@ use crate::openapi;
 use crate::problem::{self, Envelope, Problem, RequestIds};
 use crate::sinks::Sinks;
 
+pub mod access_log;
 pub mod batch;
 mod body;
+pub mod disclosure;
 pub mod dsar;
 mod envelope;
 pub mod events;
@@ -198,6 +200,11 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(quarantine::discard))
         .routes(routes!(quarantine::balance))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(access_log::list))
+        .routes(routes!(access_log::receipt))
+        .routes(routes!(access_log::checkpoint))
+        .routes(routes!(access_log::tile))
+        .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))

@@ -11,16 +11,18 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use idtrail_event::{LEAF_BYTES_MAX, check};
+use idtrail_event::{GlobalCustomerId, LEAF_BYTES_MAX, check};
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::commit::Answer;
 use idtrail_verify::time_text;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::disclosure::{Reader, Route, disclose};
 use super::{AppState, answer, blocking, body, events, intake};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
+use crate::engine::Engine;
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 use crate::quarantine::{Entry, QuarantineId, Reason, Summary};
@@ -95,21 +97,34 @@ pub async fn list(
     path = "/api/v1/quarantine/{id}",
     operation_id = "show_quarantined",
     tag = "events",
-    params(("id" = String, Path, description = "Id of the entry.", example = "q_aaaaaaaaaaaaaaaaaaaaaaaaaa")),
+    params(openapi::Purpose, ("id" = String, Path, description = "Id of the entry.", example = "q_aaaaaaaaaaaaaaaaaaaaaaaaaa")),
     responses(
         (status = 200, description = "The entry.", body = schema::QuarantineEntry),
+        openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn entry(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, &[Role::Dpo])?;
+    reader.admit(&state, &[Role::Dpo])?;
     let (id, entry) = find(&state, &id).await?;
+    let route = Route { operation: "show_quarantined", purpose: "CORRECTION" };
+    let entry = Arc::new(entry);
+    let read = Arc::clone(&entry);
+    disclose(state.engine(), &reader, route, move |engine, shown| {
+        shown.at(engine.reader().size().get());
+        shown.quarantined(customer(engine, &read)?, id.to_string());
+        Ok(())
+    })
+    .await?;
     let reasons = reasons(&entry.reasons);
     Ok(answer(
         StatusCode::OK,
@@ -288,6 +303,15 @@ fn shown(id: QuarantineId, summary: &Summary) -> Value {
 
 fn nothing() -> Problem {
     Problem::not_found("there is no such entry in the quarantine")
+}
+
+/// Returns the customer that an entry names, if the log knows one.
+fn customer(engine: &Engine, entry: &Entry) -> Result<Option<GlobalCustomerId>, Problem> {
+    let Some(id) = entry.customer_id() else { return Ok(None) };
+    engine.lookup().customer(&engine.hasher().customer(id)).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
+        Problem::unavailable("the index cannot be read", 5)
+    })
 }
 
 async fn find(state: &AppState, id: &str) -> Result<(QuarantineId, Entry), Problem> {

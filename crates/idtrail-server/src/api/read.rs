@@ -20,11 +20,12 @@ use idtrail_event::{ChannelCode, Leaf, TypeCode};
 use idtrail_index::seal::OpenError;
 use idtrail_log::LogError;
 use idtrail_tlog::LogIndex;
-use idtrail_verify::{EventKeys, EvidenceEvent};
+use idtrail_verify::{EventKeys, EvidenceEvent, time_text};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::disclosure::{Reader, Route, Shown, disclose};
 use super::{AppState, answer, blocking, events};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
@@ -168,25 +169,30 @@ pub async fn receipt(
     path = "/api/v1/events/{index}",
     operation_id = "show_event",
     tag = "events",
-    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
+    params(openapi::Purpose, ("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
     responses(
         (status = 200, description = "The event, or that it was erased.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn event(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     index: Result<Path<u64>, PathRejection>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, READERS)?;
+    reader.admit(&state, READERS)?;
     let index = index_of(&state, index)?;
-    let engine = Arc::clone(state.engine());
-    let shown = blocking(move || proved(&engine, index).map_err(|error| unreadable(&error)));
-    Ok(answer(StatusCode::OK, &shown.await?))
+    let route = Route { operation: "show_event", purpose: "AUDIT" };
+    let event = disclose(state.engine(), &reader, route, move |engine, shown| {
+        proved(engine, shown, index).map_err(|error| unreadable(&error))
+    });
+    Ok(answer(StatusCode::OK, &event.await?))
 }
 
 /// Lists events
@@ -201,21 +207,24 @@ pub async fn event(
     path = "/api/v1/events",
     operation_id = "list_events",
     tag = "events",
-    params(Filter),
+    params(openapi::Purpose, Filter),
     responses(
         (status = 200, description = "A page of events.", body = schema::EventPage),
         openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn list(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, READERS)?;
+    reader.admit(&state, READERS)?;
     let Query(filter) = filter?;
     let engine = Arc::clone(state.engine());
     let wanted = Arc::new(filter.understood()?);
@@ -228,7 +237,8 @@ pub async fn list(
     let until = tokio::time::Instant::now() + Duration::from_secs(wait_s);
     let mut next = start;
     loop {
-        let (events, end) = page(&engine, &wanted, next, limit).await?;
+        let route = Route { operation: "list_events", purpose: "AUDIT" };
+        let (events, end) = page(&engine, (&reader, route), &wanted, next, limit).await?;
         next = end;
         let size = engine.reader().size().get();
         if !events.is_empty() || tokio::time::Instant::now() >= until {
@@ -261,22 +271,25 @@ pub async fn list(
     path = "/api/v1/events/stream",
     operation_id = "stream_events",
     tag = "events",
-    params(Filter),
+    params(openapi::Purpose, Filter),
     responses(
         (status = 200, description = "The stream.", body = String, content_type = "text/event-stream"),
         openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn stream(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     headers: HeaderMap,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, READERS)?;
+    reader.admit(&state, READERS)?;
     let Query(filter) = filter?;
     let engine = Arc::clone(state.engine());
     let wanted = Arc::new(filter.understood()?);
@@ -286,7 +299,7 @@ pub async fn stream(
         None => engine.reader().size().get(),
     };
     let quiet = filter.wait.map(Duration::from_secs);
-    let events = follow(engine, wanted, next, quiet);
+    let events = follow(engine, reader, wanted, next, quiet);
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     response.headers_mut().insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     Ok(response)
@@ -301,23 +314,26 @@ pub async fn stream(
     path = "/api/v1/interactions/{id}/events",
     operation_id = "list_interaction_events",
     tag = "events",
-    params(("id" = String, Path, description = "The interaction's id.", example = "i-1")),
+    params(openapi::Purpose, ("id" = String, Path, description = "The interaction's id.", example = "i-1")),
     responses(
         (status = 200, description = "Its events, oldest first.", body = schema::InteractionEvents),
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn interaction(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, READERS)?;
-    let engine = Arc::clone(state.engine());
+    reader.admit(&state, READERS)?;
     let timeout = state.request_timeout();
-    let found = blocking(move || {
+    let route = Route { operation: "list_interaction_events", purpose: "AUDIT" };
+    let found = disclose(state.engine(), &reader, route, move |engine, shown| {
         let head = engine.reader().head();
         if !engine.log().applied().wait(head.size, timeout) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
@@ -326,9 +342,10 @@ pub async fn interaction(
             tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
             Problem::unavailable("the index cannot be read", 5)
         })?;
+        shown.at(head.size.get());
         let mut events = Vec::new();
         for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-            let event = show(&engine, index).map_err(|error| unreadable(&error))?;
+            let event = show(engine, shown, index).map_err(|error| unreadable(&error))?;
             events.push(event.map_or_else(|| erased(index), |event| plain(&event)));
         }
         Ok(json!({ "events": events, "treeSize": head.size.get() }))
@@ -371,48 +388,57 @@ async fn grown(engine: &Engine, size: u64, until: tokio::time::Instant) {
     }
 }
 
-/// Returns the events of a page and the index behind the last entry that was looked at.
+/// Returns the events of a page and the index behind the last entry that was looked at, once the access is on disk.
 async fn page(
     engine: &Arc<Engine>,
+    (reader, route): (&Reader, Route),
     wanted: &Arc<Wanted>,
     start: u64,
     limit: usize,
 ) -> Result<(Vec<Value>, u64), Problem> {
-    let (engine, wanted) = (Arc::clone(engine), Arc::clone(wanted));
-    let read = move || {
-        let end = engine.reader().size().get().min(start.saturating_add(LOOKED_AT_MAX));
+    let wanted = Arc::clone(wanted);
+    let read = move |engine: &Arc<Engine>, shown: &mut Shown| {
+        let size = engine.reader().size().get();
+        shown.at(size);
+        shown.filtered_by(wanted.words());
+        let end = size.min(start.saturating_add(LOOKED_AT_MAX));
         let mut events = Vec::new();
         let mut next = start;
         while next < end && events.len() < limit {
-            let index = LogIndex::new(next);
-            if let Some(event) = wanted.look(&engine, index)? {
+            if let Some(event) = wanted.look(engine, shown, LogIndex::new(next))? {
                 events.push(event);
             }
             next += 1;
         }
         Ok((events, next))
     };
-    blocking(move || read().map_err(|error| unreadable(&error))).await
+    disclose(engine, reader, route, move |engine, shown| {
+        read(engine, shown).map_err(|error| unreadable(&error))
+    })
+    .await
 }
 
 fn follow(
     engine: Arc<Engine>,
+    reader: Reader,
     wanted: Arc<Wanted>,
     next: u64,
     quiet: Option<Duration>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let state = (engine, wanted, next, Vec::<Value>::new().into_iter());
-    stream::unfold(state, move |(engine, wanted, mut next, mut waiting)| async move {
+    let route = Route { operation: "stream_events", purpose: "MONITORING" };
+    let state = (engine, reader, wanted, next, Vec::<Value>::new().into_iter());
+    stream::unfold(state, move |(engine, reader, wanted, mut next, mut waiting)| async move {
         let until = quiet.map(|quiet| tokio::time::Instant::now() + quiet);
         loop {
             if let Some(event) = waiting.next() {
                 let behind = event.get("index").and_then(Value::as_u64).unwrap_or(next) + 1;
                 let id = cursor(&engine, behind);
                 let sent = Event::default().id(id).event("audit").data(event.to_string());
-                return Some((Ok(sent), (engine, wanted, next, waiting)));
+                return Some((Ok(sent), (engine, reader, wanted, next, waiting)));
             }
-            // A log that cannot be read ends the stream; the client comes back with its last id.
-            let (events, end) = page(&engine, &wanted, next, PAGE_MAX).await.ok()?;
+            // A log that cannot be read, or an access that cannot be written, ends the stream; the client comes back with
+            // its last id.
+            let (events, end) = page(&engine, (&reader, route), &wanted, next, PAGE_MAX).await.ok()?;
             next = end;
             if events.is_empty() && next >= engine.reader().size().get() {
                 if !engine.log().is_running()
@@ -428,8 +454,25 @@ fn follow(
 }
 
 impl Wanted {
+    /// Returns what is wanted in words of this system: what a client wrote stands there only if a table has it.
+    fn words(&self) -> Map<String, Value> {
+        let mut words = Map::new();
+        let mut add = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                words.insert(name.to_owned(), value);
+            }
+        };
+        add("type", self.event_type.map(|code| json!(code.to_string())));
+        add("channel", self.channel.map(|code| json!(code.to_string())));
+        add("bySystem", self.system.as_ref().map(|_| json!(true)));
+        add("byQueue", self.queue.as_ref().map(|_| json!(true)));
+        add("from", self.from_ms.map(|ms| json!(time_text(ms))));
+        add("to", self.to_ms.map(|ms| json!(time_text(ms))));
+        words
+    }
+
     /// Returns the event at an index as it is shown, if it is wanted. What stands in clear is looked at first.
-    fn look(&self, engine: &Engine, index: LogIndex) -> Result<Option<Value>, LogError> {
+    fn look(&self, engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Option<Value>, LogError> {
         let bytes = engine.reader().entry(index)?;
         let Ok(leaf) = Leaf::parse(&bytes) else { return Ok(None) };
         let header = leaf.header();
@@ -465,15 +508,17 @@ impl Wanted {
         if !fits || open.subject.is_none() {
             return Ok(None);
         }
+        shown.leaf(open.subject, index);
         let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
         Ok(Some(plain(&EvidenceEvent::new(engine.origin(), index, &bytes, open, keys, &[]))))
     }
 }
 
 /// Returns an event with a proof to the newest checkpoint.
-fn proved(engine: &Engine, index: LogIndex) -> Result<Value, LogError> {
+fn proved(engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Value, LogError> {
     let head = engine.reader().head();
-    let Some(mut event) = show(engine, index)? else { return Ok(erased(index)) };
+    shown.at(head.size.get());
+    let Some(mut event) = show(engine, shown, index)? else { return Ok(erased(index)) };
     let proof = engine.reader().inclusion_proof(index, head.size)?;
     event.proof = proof.iter().map(|hash| BASE64.encode(hash.as_bytes())).collect();
     let mut value = json!(event);
@@ -484,10 +529,11 @@ fn proved(engine: &Engine, index: LogIndex) -> Result<Value, LogError> {
 }
 
 /// Opens an event; `None` if its key was destroyed.
-fn show(engine: &Engine, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
+fn show(engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
     let bytes = engine.reader().entry(index)?;
     match engine.open_leaf(index, &bytes) {
         Ok(disclosed) => {
+            shown.leaf(disclosed.leaf.subject, index);
             let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
             Ok(Some(EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &[])))
         }

@@ -86,11 +86,11 @@ pub async fn entries(
     answer(move || engine.reader().bundle(id)).await
 }
 
-const fn nothing() -> Problem {
+pub(crate) const fn nothing() -> Problem {
     Problem::not_found("the newest tree holds no such tile")
 }
 
-async fn answer(
+pub(crate) async fn answer(
     read: impl FnOnce() -> Result<Option<Vec<u8>>, LogError> + Send + 'static,
 ) -> Result<Response, Problem> {
     let bytes = tokio::task::spawn_blocking(read)

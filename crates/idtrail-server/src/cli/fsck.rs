@@ -1,4 +1,4 @@
-//! `idtrail fsck`: reads every stored byte of a log, recomputes everything, and names the first difference.
+//! `idtrail fsck`: reads every stored byte of the log and of the access log, recomputes everything, and names the first difference.
 //!
 //! It changes nothing and needs no key, so it also runs on a copy.
 
@@ -9,8 +9,9 @@ use std::path::Path;
 use idtrail_event::Leaf;
 use idtrail_log::fsck::{self, Report, Severity};
 use idtrail_tlog::LogIndex;
+use idtrail_verify::access_origin;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Failure, FsckArgs, OrExit as _, init};
 use crate::engine;
@@ -40,13 +41,45 @@ pub fn run(context: &Context, args: &FsckArgs) -> Result<Exit, Failure> {
         return Err(Failure::message(Exit::NotChecked, message));
     }
     let report = check(context, &data_dir, &stored)?;
+    let access = check_access(context, &data_dir, &stored)?;
     let mut out = std::io::stdout().lock();
     if context.globals.json {
-        writeln!(out, "{}", json(&stored, &report))?;
+        let mut json = json(&stored, &report);
+        if let Value::Object(members) = &mut json {
+            let access = access.as_ref().map(|(origin, report)| self::json(origin, report));
+            members.insert("accessLog".to_owned(), access.into());
+        }
+        writeln!(out, "{json}")?;
     } else {
         write!(out, "{}", text(&stored, &report))?;
+        match &access {
+            Some((origin, report)) => write!(out, "{}", text(origin, report))?,
+            None => {
+                writeln!(out, "There is no access log; one that was never there is made at the next start.")?
+            }
+        }
     }
-    Ok(exit(&report))
+    let worst = [Some(&report), access.as_ref().map(|(_, report)| report)];
+    let worst = worst.into_iter().flatten().map(exit).find(|exit| *exit != Exit::Ok);
+    Ok(worst.unwrap_or(Exit::Ok))
+}
+
+/// Checks the access log in a data directory; `None` if there is none.
+///
+/// # Errors
+/// A failure with exit code 4 if it cannot be read.
+pub fn check_access(
+    context: &Context,
+    data_dir: &Path,
+    origin: &str,
+) -> Result<Option<(String, Report)>, Failure> {
+    let directory = engine::access::access_directory(data_dir);
+    if !context.disk.exists(&directory)? {
+        return Ok(None);
+    }
+    let origin = access_origin(origin);
+    let report = check_log(context, &directory, &origin)?;
+    Ok(Some((origin, report)))
 }
 
 /// Checks the log in a data directory.
@@ -54,6 +87,10 @@ pub fn run(context: &Context, args: &FsckArgs) -> Result<Exit, Failure> {
 /// # Errors
 /// A failure with exit code 4 if it cannot be read.
 pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report, Failure> {
+    check_log(context, &engine::log_directory(data_dir), origin)
+}
+
+fn check_log(context: &Context, directory: &Path, origin: &str) -> Result<Report, Failure> {
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries checked, {per_sec}") {
@@ -69,8 +106,7 @@ pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report,
             Err("the leaf has the nonce of an earlier one".to_owned())
         }
     };
-    let directory = engine::log_directory(data_dir);
-    let report = fsck::check(&*context.disk, &directory, origin, &[], &mut entry, &mut |entries, _| {
+    let report = fsck::check(&*context.disk, directory, origin, &[], &mut entry, &mut |entries, _| {
         bar.set_position(entries);
     })
     .or_exit(Exit::NotChecked)?;
@@ -95,7 +131,7 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
-fn json(origin: &str, report: &Report) -> serde_json::Value {
+fn json(origin: &str, report: &Report) -> Value {
     let findings: Vec<_> = report
         .findings
         .iter()

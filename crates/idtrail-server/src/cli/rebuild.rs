@@ -46,12 +46,21 @@ pub fn run(context: &Context, args: &RebuildArgs, out: &mut dyn Write) -> Result
         rebuilt
     };
     match done {
-        Ok(Rebuilt { leaves, files, bytes }) => {
+        Ok(Rebuilt { leaves, access_leaves, files, bytes }) => {
             if context.globals.json {
-                writeln!(out, "{}", json!({ "leaves": leaves, "files": files, "bytes": bytes }))?;
+                let done = json!({
+                    "leaves": leaves,
+                    "accessLeaves": access_leaves,
+                    "files": files,
+                    "bytes": bytes,
+                });
+                writeln!(out, "{done}")?;
             } else {
                 let what = if args.check { "is whole" } else { "was built anew" };
-                writeln!(out, "The index {what}: {leaves} leaves, {files} files, {bytes} bytes.")?;
+                writeln!(
+                    out,
+                    "The index {what}: {leaves} leaves, {access_leaves} of the access log, {files} files, {bytes} bytes."
+                )?;
             }
             Ok(Exit::Ok)
         }

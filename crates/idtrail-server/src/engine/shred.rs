@@ -21,10 +21,11 @@ use idtrail_vault::{HoldInfo, Keyring, Vault, VaultError};
 use tokio::sync::oneshot;
 
 use super::retention::month_of_ms;
+use super::second::Second;
 
 const QUEUE_MAX: usize = 64;
 /// How long the log may take to make leaves durable and known to the index.
-const LOG_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the thread looks whether something is to be finished or has expired.
 const TICK: Duration = Duration::from_secs(5);
 /// How often it looks for months that have expired.
@@ -68,7 +69,7 @@ pub enum DeskError {
 }
 
 type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
-type VaultJob = Box<dyn FnOnce(&mut Shredder<Door>) + Send>;
+type VaultJob = Box<dyn FnOnce(Result<&mut Shredder<Door>, ShredError>) + Send>;
 
 enum Job {
     Order(Order, Reply<Outcome>),
@@ -99,10 +100,16 @@ pub(super) struct Retention {
 
 impl Desk {
     /// Finishes what a former process left, then starts the thread.
-    pub(super) fn open(works: Works, door: Door, retention: Retention) -> Result<Self, ShredError> {
+    pub(super) fn open(
+        works: Works,
+        door: Door,
+        retention: Retention,
+        mut second: Second,
+    ) -> Result<Self, ShredError> {
         let vault = Arc::clone(&works.vault);
         let mut shredder = Shredder::open(works, door)?;
         let settled = shredder.settle()?;
+        second.settle()?;
         if settled > 0 {
             tracing::warn!(
                 orders = settled,
@@ -112,7 +119,7 @@ impl Desk {
         let (sender, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("shred".to_owned())
-            .spawn(move || run(shredder, &jobs, &retention))
+            .spawn(move || run(shredder, second, &jobs, &retention))
             .map_err(|source| LogError::Disk { operation: "start a thread", path: "shred".into(), source })?;
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), vault })
     }
@@ -171,7 +178,7 @@ impl Desk {
         let (reply, receiver) = oneshot::channel();
         self.send(Job::Other(Box::new(move |shredder| {
             // Nobody waits any more if this fails; the vault has been written all the same.
-            let _ = reply.send(job(shredder).map_err(DeskError::Shred));
+            let _ = reply.send(shredder.and_then(job).map_err(DeskError::Shred));
         })))?;
         Ok(receiver)
     }
@@ -191,7 +198,7 @@ impl Drop for Desk {
     }
 }
 
-fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention) {
+fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, retention: &Retention) {
     let mut looked_ns = None;
     loop {
         match jobs.recv_timeout(TICK) {
@@ -201,17 +208,20 @@ fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention
                     match job {
                         Job::Order(order, reply) => group.push((order, reply)),
                         Job::Other(job) => {
-                            carry_out(&mut shredder, std::mem::take(&mut group));
-                            job(&mut shredder);
+                            carry_out(&mut shredder, &mut second, std::mem::take(&mut group));
+                            job(settle(&mut shredder, &mut second).map(|()| &mut shredder));
+                            if let Err(error) = second.note_epoch() {
+                                warn(&error, "an index could not note the vault's epoch");
+                            }
                         }
                     }
                 }
-                carry_out(&mut shredder, group);
+                carry_out(&mut shredder, &mut second, group);
             }
             Err(RecvTimeoutError::Timeout) => {
-                if shredder.is_open() {
-                    match shredder.settle() {
-                        Ok(orders) => tracing::info!(orders, "orders to destroy keys were finished"),
+                if shredder.is_open() || second.is_open() {
+                    match settle(&mut shredder, &mut second) {
+                        Ok(()) => tracing::info!("orders to destroy keys were finished"),
                         Err(error) => warn(&error, "an order to destroy keys is still open"),
                     }
                 }
@@ -219,6 +229,7 @@ fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention
                 if retention.automatic && looked_ns.is_none_or(|last| now_ns >= last + RETENTION_PERIOD_NS) {
                     looked_ns = Some(now_ns);
                     expire(&mut shredder, retention);
+                    expire_second(&mut second);
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -226,12 +237,59 @@ fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention
     }
 }
 
-fn carry_out(shredder: &mut Shredder<Door>, group: Vec<(Order, Reply<Outcome>)>) {
+/// Finishes what is open in the log of events, then what that means for the access log.
+fn settle(shredder: &mut Shredder<Door>, second: &mut Second) -> Result<(), ShredError> {
+    shredder.settle()?;
+    second.settle()
+}
+
+/// Carries orders out in the log of events, then what they mean for the access log.
+fn both(
+    shredder: &mut Shredder<Door>,
+    second: &mut Second,
+    orders: Vec<Order>,
+) -> Vec<Result<Outcome, ShredError>> {
+    let count = orders.len();
+    // The first order gets the error itself; the others are told that they wait for the same thing.
+    let failed = |error| {
+        let rest = std::iter::repeat_with(|| Err(ShredError::Behind)).take(count.saturating_sub(1));
+        std::iter::once(Err(error)).chain(rest).collect()
+    };
+    let ready = settle(shredder, second).and_then(|()| second.prepare(shredder, &orders));
+    if let Err(error) = ready {
+        return failed(error);
+    }
+    let expires = orders.iter().any(|order| matches!(order.task, Task::Expire { .. }));
+    let outcomes = shredder.run(orders);
+    if shredder.is_open() {
+        return outcomes;
+    }
+    if let Err(error) = second.settle() {
+        // What was refused for its own reason stays so; the rest is done only when both logs have done it.
+        let mut error = Some(error);
+        let mut open = || Err(error.take().unwrap_or(ShredError::Behind));
+        return outcomes.into_iter().map(|outcome| outcome.and_then(|_| open())).collect();
+    }
+    if expires {
+        expire_second(second);
+    }
+    outcomes
+}
+
+fn expire_second(second: &mut Second) {
+    let (shredder, retention) = second.expiry();
+    expire(shredder, retention);
+    if let Err(error) = second.note_epoch() {
+        warn(&error, "an index could not note the vault's epoch");
+    }
+}
+
+fn carry_out(shredder: &mut Shredder<Door>, second: &mut Second, group: Vec<(Order, Reply<Outcome>)>) {
     if group.is_empty() {
         return;
     }
     let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    for (outcome, reply) in shredder.run(orders).into_iter().zip(replies) {
+    for (outcome, reply) in both(shredder, second, orders).into_iter().zip(replies) {
         match &outcome {
             Ok(done) => tracing::info!(
                 request = done.request_id,

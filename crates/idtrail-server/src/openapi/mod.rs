@@ -34,6 +34,8 @@ pub mod schema;
 pub const API_KEY: &str = "ApiKey";
 /// Name of the security scheme of persons.
 pub const BEARER: &str = "Bearer";
+/// Names the operations that show something of a customer, and so stand in the access log.
+const DISCLOSES: &str = "x-idtrail-discloses";
 /// Name of the extension that says which roles an operation needs.
 pub const ROLES: &str = "x-idtrail-roles";
 
@@ -110,6 +112,19 @@ pub struct IdempotencyKey {
     pub idempotency_key: Option<String>,
 }
 
+/// The header that says why somebody reads.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Purpose {
+    /// Why the data are read; stands in the access log. Without it the route's own purpose counts.
+    #[param(
+        rename = "X-Purpose",
+        nullable = false,
+        pattern = "^(ACCESS_REQUEST|AUDIT|CORRECTION|INVESTIGATION|MONITORING|SUPPORT)$"
+    )]
+    pub purpose: Option<String>,
+}
+
 /// Returns the document without its operations.
 pub fn base() -> OpenApi {
     let mut info = Info::new("idtrail", env!("CARGO_PKG_VERSION"));
@@ -169,10 +184,21 @@ pub fn base() -> OpenApi {
 /// Makes the collected operations fit for readers: paths without axum's marks, texts without Rust's sections.
 pub fn finish(mut document: OpenApi) -> OpenApi {
     let paths = std::mem::take(&mut document.paths.paths);
+    let mut disclosing = Vec::new();
     for (path, mut item) in paths {
-        operations_mut(&mut item).for_each(|(_, operation)| tidy(operation));
+        for (_, operation) in operations_mut(&mut item) {
+            tidy(operation);
+            // One extension an operation: several would stand in another order each time.
+            let extensions = operation.extensions.as_mut();
+            if extensions.is_some_and(|extensions| extensions.remove(DISCLOSES) == Some(json!(true))) {
+                disclosing.extend(operation.operation_id.clone());
+            }
+        }
         document.paths.paths.insert(path.replace("{*", "{"), item);
     }
+    disclosing.sort_unstable();
+    let extensions = document.extensions.get_or_insert_with(Extensions::default);
+    extensions.insert(DISCLOSES.to_owned(), json!(disclosing));
     document
 }
 

@@ -208,10 +208,26 @@ pub struct EvidencePackage {
     pub coverage: EvidenceCoverage,
     /// The events, in the order of the log.
     pub events: Vec<EvidenceEvent>,
+    /// Who was shown this customer's events before, with proofs from the access log; absent if nobody is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub access_log: Option<EvidenceAccesses>,
     /// The signed list of the events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub manifest: Option<String>,
+}
+
+/// Who was shown the events of a customer.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceAccesses {
+    /// The tree of the access log that this was read from.
+    pub as_of: EvidenceTree,
+    /// Its signed checkpoint.
+    pub checkpoint: String,
+    /// The accesses, in the order of the access log.
+    pub events: Vec<EvidenceEvent>,
 }
 
 /// The customer that was found.
@@ -729,6 +745,46 @@ pub struct EventPage {
     pub tree_size: u64,
 }
 
+/// A page of accesses.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessPage {
+    /// The accesses, oldest first.
+    pub entries: Vec<AccessEntry>,
+    /// Where the next page begins; stays good when the access log grows.
+    pub next: String,
+    /// Whether there may be more already.
+    pub more: bool,
+    /// Size of the access log that was read.
+    pub tree_size: u64,
+}
+
+/// One access, as far as one customer is concerned.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessEntry {
+    /// Place in the access log.
+    pub index: u64,
+    /// Hash of the sealed leaf.
+    pub leaf_hash: String,
+    /// When the access was recorded, which is before anything was shown.
+    pub received_at: String,
+    /// Id of the record.
+    pub event_id: String,
+    /// Name of the calling system.
+    pub system: String,
+    /// Id of the person who acted, or null if no person's token came along.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    pub person: Option<String>,
+    /// The customer whose events were shown, or null if none is known or the access concerned very many.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    pub global_customer_id: Option<String>,
+    /// What the record says; see docs/spec/access-log.md.
+    pub audit_event: serde_json::Map<String, Value>,
+}
+
 /// The events of one interaction.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -762,6 +818,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Requests that wait for the log.
     pub queue_events: u64,
+    /// The access log: its name, its size, and whether it takes accesses; if not, nothing is disclosed.
+    pub access_log: HashMap<String, Value>,
     /// Up to where derived state has read the log.
     pub followers_size: u64,
     /// Bytes that may still be written to the data directory's disk; null if the disk does not say.

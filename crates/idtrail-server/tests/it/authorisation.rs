@@ -18,6 +18,8 @@ use crate::rig::{Installation, Local};
 
 /// What everybody may call.
 const PUBLIC: &[&str] = &[
+    "get /access/checkpoint",
+    "get /access/tile/{path}",
     "get /checkpoint",
     "get /docs",
     "get /docs/style.css",

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod access_log;
 mod authorisation;
 mod bad_input;
 mod canary;

@@ -248,11 +248,15 @@ pub(crate) struct Local {
 impl Local {
     /// Starts it in September 2026.
     pub(crate) async fn start(installation: &Installation) -> Self {
+        Self::start_on(installation, Arc::new(OsDisk)).await
+    }
+
+    /// Starts it on another disk.
+    pub(crate) async fn start_on(installation: &Installation, disk: Arc<dyn idtrail_port::Disk>) -> Self {
         let settings = Settings::load(&OsDisk, &installation.config()).unwrap();
         let kek = Kek::from_file_bytes(&std::fs::read(installation.home().join("kek.key")).unwrap()).unwrap();
         let clock = Arc::new(SimClock::new(1_790_000_000_000));
-        let ports =
-            Ports { disk: Arc::new(OsDisk), clock: Arc::clone(&clock) as _, entropy: Arc::new(OsEntropy) };
+        let ports = Ports { disk, clock: Arc::clone(&clock) as _, entropy: Arc::new(OsEntropy) };
         let server = Server::bind(ports, &settings, kek).await.unwrap();
         let base = format!("http://{}", server.address());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -238,6 +238,7 @@ pub(crate) fn answer(logs: &[(&Log, &[u64])]) -> Package {
             systems: vec![answered("idtrail", events.len() as u64), answered("crm", 0)],
         },
         events,
+        access_log: None,
         manifest: None,
     }
 }

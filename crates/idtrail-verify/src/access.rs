@@ -1,0 +1,87 @@
+//! The check of what a package or receipt says of the access log.
+//!
+//! The access log is signed with the key of its log under a name of its own, so whoever pins the log's key can check it
+//! without pinning another. Witnesses see the log of events, not the access log, so none is asked for here.
+
+use std::collections::BTreeMap;
+
+use idtrail_tlog::{Hash, Policy};
+use serde_json::{Map, Value};
+
+use crate::event::{self, Checked, Trees};
+use crate::manifest::{access_key, access_origin};
+use crate::package::{AccessPart, Package};
+use crate::report::{Findings, Problem};
+
+const STEP: &str = "accessLog";
+
+/// Checks the part of a package that says who was shown the customer's events.
+pub(crate) fn check(package: &Package, policy: &Policy, findings: &mut Findings) {
+    let Some(part) = &package.access_log else { return };
+    let Some(log) = package.as_of.last() else { return };
+    if part.as_of.origin != access_origin(&log.origin) {
+        let text = "it is not the access log of the log that the answer was read from";
+        return findings.step(STEP, vec![Problem::tampered(text)], "");
+    }
+    let Some(policy) = policy_for(policy, &log.origin) else {
+        return findings.skipped(STEP, "no key of the log that it belongs to is pinned");
+    };
+    let (problems, count) = check_part(part, package, &policy);
+    findings.step(STEP, problems, format!("{count} accesses are in the access log and open as shown"));
+    findings.not_covered.push(
+        "Which person acted in each access is sealed and not disclosed; no witness watches the access log."
+            .to_owned(),
+    );
+}
+
+fn check_part(part: &AccessPart, package: &Package, policy: &Policy) -> (Vec<Problem>, usize) {
+    let checkpoint = match policy.open_checkpoint(part.checkpoint.as_bytes()) {
+        Ok(verified) => verified.checkpoint,
+        Err(refusal) => {
+            let text = format!("the checkpoint of the access log was refused: {refusal}");
+            return (vec![Problem::tampered(text)], 0);
+        }
+    };
+    let mut problems = Vec::new();
+    if checkpoint.size.get() != part.as_of.size
+        || Hash::from_hex(&part.as_of.root_hash) != Some(checkpoint.root)
+    {
+        problems.push(Problem::tampered("its asOf differs from the signed checkpoint"));
+    }
+    let trees: Trees = BTreeMap::from([(part.as_of.origin.clone(), Some(checkpoint))]);
+    let (mut count, mut last) = (0, None::<(u64, u64)>);
+    for access in &part.events {
+        match event::check(access, package, &trees) {
+            Ok(Checked::Opened { subject_sequence }) => {
+                count += 1;
+                let place = (access.index, subject_sequence);
+                if let Some((index, sequence)) = last
+                    && (place.0 <= index || place.1 != sequence.saturating_add(1))
+                {
+                    let text = format!("accesses between {index} and {} are not in the file", place.0);
+                    problems.push(Problem::incomplete(text).at(&access.origin, access.index));
+                }
+                last = Some(place);
+            }
+            Ok(Checked::NotPinned) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (problems, count)
+}
+
+/// Returns the policy by which a receipt of an access log is judged; `None` if the receipt is of another log.
+pub(crate) fn policy_of(receipt: &Map<String, Value>, policy: &Policy) -> Option<Policy> {
+    let origin = receipt.get("origin")?.as_str()?;
+    if policy.logs().iter().any(|log| log.key.name() == origin) {
+        return None;
+    }
+    let mut keys = policy.logs().iter().filter_map(|log| access_key(&log.key));
+    keys.find(|key| key.name() == origin).map(Policy::log_only)
+}
+
+/// Returns a policy with the key of the access log of a log, from the pinned key of that log.
+fn policy_for(policy: &Policy, log: &str) -> Option<Policy> {
+    let mut keys = policy.logs().iter().filter(|pinned| pinned.key.name() == log);
+    keys.find_map(|pinned| access_key(&pinned.key)).map(Policy::log_only)
+}
