@@ -58,7 +58,8 @@ pub struct SinkStatus {
     pub replicated_up_to: Position,
     /// Entries that are not settled.
     pub lag_events: u64,
-    /// Time since the newest settled entry was received, if there are any to come; milliseconds.
+    /// Time since the newest settled entry was received, or since the start if none ever was, if there are any to come;
+    /// milliseconds.
     pub lag_ms: u64,
     /// Rows that the target confirmed.
     pub delivered: u64,
@@ -99,6 +100,7 @@ pub struct Worker {
     feed: Arc<dyn Feed>,
     clock: Arc<dyn Clock>,
     keyed: bool,
+    started_ms: i64,
     running: Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
 }
 
@@ -150,14 +152,16 @@ impl Worker {
         let (feed, clock) = (parts.feed.clone(), parts.clock.clone());
         let engine = Engine::new(settings, cursor, kept.dead);
         let task = tokio::spawn(run(parts, engine, store, shared.clone(), taken, stopped));
-        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, running: Mutex::new(Some((stop, task))) })
+        let (started_ms, running) = (clock.wall_ms(), Mutex::new(Some((stop, task))));
+        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, started_ms, running })
     }
 
     /// Returns the state.
     pub fn status(&self) -> SinkStatus {
         let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let lag_events = self.feed.count_from(state.cursor.next);
-        let age_ms = self.clock.wall_ms().saturating_sub(state.cursor.settled_ms);
+        let since_ms = if state.cursor.settled_ms > 0 { state.cursor.settled_ms } else { self.started_ms };
+        let age_ms = self.clock.wall_ms().saturating_sub(since_ms);
         SinkStatus {
             circuit: state.circuit,
             replicated_up_to: state.cursor.next,
