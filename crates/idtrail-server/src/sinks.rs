@@ -31,7 +31,7 @@ use sha2::Sha256;
 
 use crate::engine::{Engine, Ports};
 use crate::metrics::SinkFigures;
-use crate::settings::Settings;
+use crate::settings::{Settings, share_place};
 use feed::LogFeed;
 use registry::RegistryError;
 use secrets::ServerSecrets;
@@ -95,6 +95,9 @@ pub enum SinksError {
     /// It stands in the configuration file.
     #[error("this sink stands in the configuration file and can be changed only there")]
     ReadOnly,
+    /// Another sink writes the same place.
+    #[error("another sink writes there")]
+    SamePlace,
     /// There are as many sinks as there may be.
     #[error("there are as many sinks as there may be. limit={SINKS_MAX}")]
     TooMany,
@@ -219,7 +222,10 @@ impl Sinks {
     /// `NotFound`, `NotRunning`.
     pub async fn caught_up(&self, name: &str) -> Result<(), SinksError> {
         match &self.entry(name)?.state {
-            State::Running(worker) => Ok(worker.caught_up().await),
+            State::Running(worker) => {
+                worker.caught_up().await;
+                Ok(())
+            }
             State::Broken(_) => Err(SinksError::NotRunning),
         }
     }
@@ -256,11 +262,11 @@ impl Sinks {
                 }
                 let (this, settings, source) = (Arc::clone(self), entry.settings.clone(), entry.source);
                 let opened = blocking(move || Ok(this.open(settings, source))).await?;
-                if matches!(opened.state, State::Broken(_)) {
-                    self.put(opened);
+                let is_broken = matches!(opened.state, State::Broken(_));
+                self.put(opened);
+                if is_broken {
                     return Err(SinksError::NotRunning);
                 }
-                self.put(opened);
                 Ok(())
             }
             State::Broken(_) => Err(SinksError::NotRunning),
@@ -270,12 +276,13 @@ impl Sinks {
     /// Adds a sink and starts it; it is there after a restart too.
     ///
     /// # Errors
-    /// `Exists`, `TooMany`, `Settings`, `Registry`, `Store`, `Io`.
+    /// `Exists`, `SamePlace`, `TooMany`, `Settings`, `Registry`, `Store`, `Io`.
     pub async fn add(self: &Arc<Self>, settings: SinkSettings) -> Result<(), SinksError> {
         let _changing = self.changing.lock().await;
         if self.entry(&settings.name).is_ok() {
             return Err(SinksError::Exists);
         }
+        self.alone(&settings)?;
         if self.all().len() >= SINKS_MAX {
             return Err(SinksError::TooMany);
         }
@@ -294,13 +301,14 @@ impl Sinks {
     /// Changes a sink that was added over the API. It goes on where it stands.
     ///
     /// # Errors
-    /// `NotFound`, `ReadOnly`, `Settings`, `Registry`.
+    /// `NotFound`, `ReadOnly`, `SamePlace`, `Settings`, `Registry`.
     pub async fn change(self: &Arc<Self>, settings: SinkSettings) -> Result<(), SinksError> {
         let _changing = self.changing.lock().await;
         let old = self.entry(&settings.name)?;
         if old.source == Source::File {
             return Err(SinksError::ReadOnly);
         }
+        self.alone(&settings)?;
         let this = Arc::clone(self);
         let settings = blocking(move || {
             this.make(&settings)?;
@@ -349,6 +357,16 @@ impl Sinks {
         let entry = self.entry(name)?;
         let plan = entry.settings.plan(self.reference_key(name))?;
         preview(&self.feed, &plan, count, with_rows)
+    }
+
+    fn alone(&self, settings: &SinkSettings) -> Result<(), SinksError> {
+        let all = self.all();
+        let mut others = all.iter().filter(|entry| entry.settings.name != settings.name);
+        if others.any(|entry| share_place(&entry.settings, settings)) {
+            Err(SinksError::SamePlace)
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes a sink without starting it, to find what is wrong with its settings.

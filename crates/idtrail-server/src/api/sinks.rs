@@ -474,6 +474,9 @@ fn problem(error: &SinksError) -> Problem {
         SinksError::ReadOnly => {
             Problem::conflict("this sink stands in the configuration file and can be changed only there")
         }
+        SinksError::SamePlace => {
+            Problem::conflict("another sink writes there; each needs a place of its own")
+        }
         SinksError::TooMany => Problem::conflict("there are as many sinks as there may be"),
         SinksError::NotRunning => {
             Problem::conflict("this sink is not running: `problem` of its state says why")

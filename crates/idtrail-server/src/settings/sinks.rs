@@ -25,7 +25,17 @@ impl Check<'_> {
         raw: BTreeMap<String, crate::config::Sink>,
         data_dir: &Path,
     ) -> Result<Vec<SinkSettings>, SettingsError> {
-        raw.into_iter().map(|(name, sink)| self.sink(name, sink, data_dir)).collect()
+        let mut all: Vec<SinkSettings> = Vec::with_capacity(raw.len());
+        for (name, sink) in raw {
+            let new = self.sink(name, sink, data_dir)?;
+            if let Some(other) = all.iter().find(|other| share_place(other, &new)) {
+                let problem =
+                    format!("writes where the sink `{}` writes; each needs a place of its own", other.name);
+                return Err(self.wrong(&format!("sinks.{}.target", new.name), problem));
+            }
+            all.push(new);
+        }
+        Ok(all)
     }
 
     fn sink(
@@ -128,6 +138,19 @@ pub(crate) fn check(settings: &SinkSettings) -> Result<(), Wrong> {
         Err(error @ (SinkError::Url | SinkError::Guard(_))) => at("target.url", error.to_string()),
         Err(error) => at("target", error.to_string()),
     }
+}
+
+/// Tells whether two sinks write the same place. Each would take the other's rows for its own, and leave out what it then
+/// believes to be there. A receiver of messages keeps no such mark.
+pub(crate) fn share_place(one: &SinkSettings, other: &SinkSettings) -> bool {
+    const PLACE: [&str; 10] =
+        ["kind", "dir", "host", "port", "account", "project", "dataset", "database", "schema", "table"];
+    let place = |sink: &SinkSettings| {
+        let target = serde_json::to_value(&sink.target).unwrap_or_default();
+        PLACE.map(|name| target.get(name).cloned())
+    };
+    let place_of_one = place(one);
+    place_of_one.first() != Some(&Some(Json::from("webhook"))) && place_of_one == place(other)
 }
 
 /// Says what a parser found without the value: its messages quote values, and a value may be a secret in the wrong place.

@@ -337,6 +337,15 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
             "inside `data_dir`",
         ),
         ("[sinks.x]\nerase = \"none\"\n".to_owned(), "sinks.x.target", None, "is missing"),
+        (
+            format!(
+                "[sinks.x]\nerase = \"none\"\n{files}[sinks.y]\nerase = \"none\"\n{}",
+                files.replace(".x.", ".y.")
+            ),
+            "sinks.y.target",
+            Some(12),
+            "writes where the sink `x` writes",
+        ),
         ("[sink_api]\nhosts = [\"db\"]\n".to_owned(), "sink_api.hosts", Some(5), "host:port"),
     ];
     for (text, key, line, part) in cases {

@@ -22,8 +22,10 @@ impl Cluster {
         }
         cluster.tool("initdb", &["-D", &cluster.data(), "-U", "admin", "-A", "trust", "-N"]);
         cluster.up();
-        cluster
-            .sql("CREATE ROLE idtrail_writer LOGIN; CREATE ROLE idtrail_eraser LOGIN; CREATE SCHEMA audit");
+        cluster.sql(
+            "CREATE ROLE idtrail_writer LOGIN; CREATE ROLE idtrail_eraser LOGIN; \
+             CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO idtrail_writer",
+        );
         cluster
     }
 
