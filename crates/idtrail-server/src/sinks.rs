@@ -222,7 +222,10 @@ impl Sinks {
     /// `NotFound`, `NotRunning`.
     pub async fn caught_up(&self, name: &str) -> Result<(), SinksError> {
         match &self.entry(name)?.state {
-            State::Running(worker) => Ok(worker.caught_up().await),
+            State::Running(worker) => {
+                worker.caught_up().await;
+                Ok(())
+            }
             State::Broken(_) => Err(SinksError::NotRunning),
         }
     }
