@@ -9,9 +9,11 @@
 //! rebuilt from the readable leaves and the vault.
 
 mod ahead;
+pub mod assertion;
 mod command;
 mod error;
 pub mod facts;
+pub mod identity;
 pub mod lookup;
 mod months;
 pub mod retention;

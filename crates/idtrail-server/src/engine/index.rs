@@ -76,7 +76,8 @@ pub fn rebuild(
     let lookup = open(ports, settings, &hasher, vault.epoch())?;
     let known = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?.size(origin);
     let suppression = vault.suppression().clone();
-    let mut state = State { hasher: Arc::new(hasher), keyring, suppression, lookup };
+    let identity = idtrail_index::identity::Identity::default();
+    let mut state = State { hasher: Arc::new(hasher), keyring, suppression, lookup, identity };
     let directory = log_dir(&settings.data_dir);
     let options = Options {
         dir: &directory,

@@ -20,6 +20,7 @@ use idtrail_tlog::{LogIndex, TreeSize};
 use idtrail_vault::{HoldInfo, Keyring, Vault, VaultError};
 use tokio::sync::oneshot;
 
+use super::identity::Refold;
 use super::retention::month_of_ms;
 
 const QUEUE_MAX: usize = 64;
@@ -95,6 +96,8 @@ pub(super) struct Retention {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keyring: Keyring,
     pub(super) reader: Arc<idtrail_log::reader::Reader>,
+    /// What identity has to forget afterwards.
+    pub(super) refold: Refold,
 }
 
 impl Desk {
@@ -108,6 +111,7 @@ impl Desk {
                 orders = settled,
                 "orders to destroy keys, left by a former process, were finished"
             );
+            retention.refold.run();
         }
         let (sender, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
@@ -201,17 +205,20 @@ fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention
                     match job {
                         Job::Order(order, reply) => group.push((order, reply)),
                         Job::Other(job) => {
-                            carry_out(&mut shredder, std::mem::take(&mut group));
+                            carry_out(&mut shredder, std::mem::take(&mut group), &retention.refold);
                             job(&mut shredder);
                         }
                     }
                 }
-                carry_out(&mut shredder, group);
+                carry_out(&mut shredder, group, &retention.refold);
             }
             Err(RecvTimeoutError::Timeout) => {
                 if shredder.is_open() {
                     match shredder.settle() {
-                        Ok(orders) => tracing::info!(orders, "orders to destroy keys were finished"),
+                        Ok(orders) => {
+                            tracing::info!(orders, "orders to destroy keys were finished");
+                            retention.refold.run();
+                        }
                         Err(error) => warn(&error, "an order to destroy keys is still open"),
                     }
                 }
@@ -226,12 +233,16 @@ fn run(mut shredder: Shredder<Door>, jobs: &Receiver<Job>, retention: &Retention
     }
 }
 
-fn carry_out(shredder: &mut Shredder<Door>, group: Vec<(Order, Reply<Outcome>)>) {
+fn carry_out(shredder: &mut Shredder<Door>, group: Vec<(Order, Reply<Outcome>)>, refold: &Refold) {
     if group.is_empty() {
         return;
     }
     let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    for (outcome, reply) in shredder.run(orders).into_iter().zip(replies) {
+    let outcomes = shredder.run(orders);
+    if outcomes.iter().flatten().any(|done| done.shredded > 0 && !done.repeated) {
+        refold.run();
+    }
+    for (outcome, reply) in outcomes.into_iter().zip(replies) {
         match &outcome {
             Ok(done) => tracing::info!(
                 request = done.request_id,
@@ -264,7 +275,11 @@ fn expire(shredder: &mut Shredder<Door>, retention: &Retention) {
         Ok(periods) => {
             let request_id = format!("retention-{now_ms}");
             let order = Order { request_id, actor: None, task: Task::Expire { periods } };
-            for outcome in shredder.run(vec![order]) {
+            let outcomes = shredder.run(vec![order]);
+            if outcomes.iter().flatten().any(|done| done.shredded > 0) {
+                retention.refold.run();
+            }
+            for outcome in outcomes {
                 match outcome {
                     Ok(done) => tracing::info!(
                         request = done.request_id,

@@ -40,6 +40,7 @@ pub const ROLES: &str = "x-idtrail-roles";
 /// The groups of operations, in the order in which a reader meets them.
 const TAGS: &[(&str, &str)] = &[
     ("events", "Events in, receipts out."),
+    ("identity", "Whose an interaction is, and why."),
     ("rights", "What persons may ask for."),
     ("log", "The log for verifiers: checkpoints, tiles, sealed entries (C2SP tlog-tiles)."),
     ("admin", "What changes an installation."),

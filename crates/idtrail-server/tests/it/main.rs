@@ -14,6 +14,7 @@ mod authorisation;
 mod bad_input;
 mod canary;
 mod commands;
+mod identity;
 mod intake;
 mod kills;
 mod network;
