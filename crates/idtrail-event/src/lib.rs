@@ -42,7 +42,7 @@ pub use leaf::{
 };
 pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
-pub use time::{hour_of_ms, month_of_hour};
+pub use time::{hour_of_ms, month_of_hour, time_ms, time_text};
 pub use validate::{Finding, PiiHandling, Rejected, Rules, Violation, Warning, check, validate};
 
 /// What a caller must do about an error.

@@ -105,6 +105,17 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
     Some((seconds - offset) * 1000 + milliseconds)
 }
 
+/// Reads an RFC 3339 time with `Z` or an offset. Returns milliseconds since 1970, or `None` if it is not one.
+pub fn time_ms(text: &str) -> Option<i64> {
+    parse_rfc3339(text)
+}
+
+/// Writes milliseconds since 1970 as an RFC 3339 time with three decimals; times behind the year 9999 as its end.
+pub fn time_text(ms: u64) -> String {
+    let time = ((ms / 1000).cast_signed().clamp(0, *SECONDS.end()), Some((ms % 1000) as u16));
+    format(time).unwrap_or_default()
+}
+
 /// A time of which [`format`] gives back the identical text: seconds since 1970, and milliseconds if three decimals
 /// are written.
 pub(crate) type ExactTime = (i64, Option<u16>);

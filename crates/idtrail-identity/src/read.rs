@@ -174,6 +174,16 @@ impl State {
         self.find_id(gcid).map(|id| self.gcid(self.canonical(id)))
     }
 
+    /// Returns the identifier that a global id lives at: what a source means that names the customer by it. `None` if
+    /// the id was never given, was erased, or stands for an interaction only.
+    pub fn home_of(&self, gcid: &GlobalCustomerId) -> Option<Identifier> {
+        let record = self.ids.at(self.find_id(gcid)?);
+        if record.flags & (id_flag::ERASED | id_flag::INTERACTION) != 0 || record.home == NONE {
+            return None;
+        }
+        Some(self.identifier(record.home))
+    }
+
     /// Returns whose an observation is today.
     pub fn whose(&self, id: &ObservationId) -> Option<Whose> {
         let observation = self.find_observation(id)?;

@@ -15,7 +15,6 @@ use crate::lookup::{Head, Seen};
 pub(crate) struct Ahead {
     decided: VecDeque<(u64, EventFacts)>,
     seen: HashMap<Key, Seen>,
-    customers: HashMap<Key, (u64, GlobalCustomerId)>,
     heads: HashMap<GlobalCustomerId, Head>,
 }
 
@@ -23,9 +22,6 @@ impl Ahead {
     /// Remembers a decision.
     pub(crate) fn push(&mut self, index: u64, event: &EventFacts) {
         self.seen.insert(event.dedupe, Seen { index, content: event.content });
-        if let Some(customer) = event.customer {
-            self.customers.insert(customer, (index, event.subject));
-        }
         self.heads.insert(event.subject, Head { index, sequence: event.subject_sequence });
         self.decided.push_back((index, event.clone()));
     }
@@ -37,11 +33,6 @@ impl Ahead {
             if self.seen.get(&event.dedupe).is_some_and(|seen| seen.index == index) {
                 self.seen.remove(&event.dedupe);
             }
-            if let Some(customer) = event.customer
-                && self.customers.get(&customer).is_some_and(|(last, _)| *last == index)
-            {
-                self.customers.remove(&customer);
-            }
             if self.heads.get(&event.subject).is_some_and(|head| head.index == index) {
                 self.heads.remove(&event.subject);
             }
@@ -50,10 +41,6 @@ impl Ahead {
 
     pub(crate) fn seen(&self, key: &Key) -> Option<Seen> {
         self.seen.get(key).copied()
-    }
-
-    pub(crate) fn customer(&self, key: &Key) -> Option<GlobalCustomerId> {
-        self.customers.get(key).map(|(_, subject)| *subject)
     }
 
     pub(crate) fn head(&self, subject: GlobalCustomerId) -> Option<Head> {

@@ -3,14 +3,89 @@
 use idtrail_event::clear::{ClassTableItem, KeyShreddedItem, OriginStartItem, ShredIntentItem};
 use idtrail_event::{
     ChannelCode, ClassTable, Decided, Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId,
-    LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent,
+    LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent, time_text,
 };
-use serde_json::{Value, json};
+use idtrail_identity::assertion::Assertion;
+use idtrail_identity::event::Derived;
+use idtrail_identity::ruleset::types;
+use idtrail_identity::{Decision, Outcome, Ruleset, Sighting};
+use serde_json::{Map, Value, json};
 
 use crate::facts::{Hasher, Key, ShredStep};
+use crate::identity::{OBSERVATION_MEMBER, Seen, resolved_event};
 
 /// The calling system's name in the log's own leaves; no credential can have it, because it holds a colon.
-const OWN_SYSTEM: &str = "idtrail:log";
+pub(crate) const OWN_SYSTEM: &str = "idtrail:log";
+
+/// More bytes than the leaf of a resolution has, with what follows from it.
+const RESOLVED_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest leaf of what follows from an event.
+const DERIVED_BYTES_MAX: usize = 16 * 1024;
+
+/// What is to be resolved.
+#[derive(Debug)]
+pub struct Resolution {
+    /// Members of the event: time, interaction and what else is known. The type and the outcome are added.
+    pub event: Map<String, Value>,
+    /// The channel.
+    pub channel: ChannelCode,
+    /// When it happened, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The identifiers.
+    pub sightings: Vec<Sighting>,
+}
+
+/// A resolution on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Resolve {
+    event: Map<String, Value>,
+    channel: ChannelCode,
+    observation: Value,
+    pub(crate) seen: Seen,
+    pub(crate) keys: Keys,
+    system: String,
+    actor: Option<String>,
+    dedupe_id: Dedupe<'static>,
+}
+
+impl Resolve {
+    /// Makes the body, once it is decided whose the interaction is.
+    pub(crate) fn body(
+        self,
+        subject: GlobalCustomerId,
+        decision: Option<&Decision>,
+        rules: &Ruleset,
+    ) -> Body {
+        let nobody = || json!({ "outcome": "ANONYMOUS", "tier": "AMBIGUOUS", "identifiers": [] });
+        let identity = decision.map_or_else(nobody, |decision| decision.identity(rules));
+        // Only an event without any identifier is kept as short as anonymous ones are.
+        let nobody = |seen: &Sighting| seen.identifier.kind == types::INTERACTION;
+        let anonymous = decision.is_none_or(|decision| decision.outcome == Outcome::Anonymous);
+        let event_type = if anonymous && self.seen.sightings.iter().all(nobody) {
+            TypeCode::ANONYMOUS
+        } else {
+            TypeCode::IDENTITY_RESOLUTION
+        };
+        let mut event = resolved_event(self.event, subject, identity);
+        event.insert("eventType".to_owned(), event_type.to_string().into());
+        let body = json!({ "auditEvent": event, OBSERVATION_MEMBER: self.observation });
+        Body {
+            encoded: EncodedEvent::of(&body),
+            header: LeafHeader {
+                event_type,
+                hour: 0,
+                source: SourceCode::RESOLVE,
+                channel: self.channel,
+                class: event_type.class(),
+                clear: None,
+            },
+            system: self.system,
+            actor: self.actor,
+            dedupe_id: self.dedupe_id,
+        }
+    }
+}
 
 /// Something on its way into the log: checked, encoded, everything keyed that needs no order.
 #[derive(Debug)]
@@ -18,7 +93,10 @@ pub struct Command(pub(crate) What);
 
 #[derive(Debug)]
 pub(crate) enum What {
-    Event(Box<(Body, Keys)>),
+    Event(Box<(Body, Keys, Seen)>),
+    Resolve(Box<Resolve>),
+    /// What a person states about identities, with who it is.
+    Assert(Box<(Assertion, Option<String>)>),
     /// Leaves of the log's own, in one frame.
     Own(Vec<(Body, Option<ShredStep>)>),
     /// Leaves of the access log, in one frame: who is concerned, and the keys if somebody is.
@@ -36,7 +114,7 @@ pub(crate) struct Body {
     dedupe_id: Dedupe<'static>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) customer: Option<Key>,
     pub(crate) interaction: Option<Key>,
@@ -65,15 +143,60 @@ impl Command {
             class: event.class(),
             clear: None,
         };
+        let (customer, interaction) = (
+            event.resolved_customer_id().map(|id| hasher.customer(id)),
+            event.interaction_id().map(|id| hasher.interaction(id)),
+        );
+        let seen =
+            Seen::of_event(hasher.identifiers(), event.body(), customer.as_ref(), interaction.as_ref());
         let keys = Keys {
-            customer: event.resolved_customer_id().map(|id| hasher.customer(id)),
-            interaction: event.interaction_id().map(|id| hasher.interaction(id)),
+            customer,
+            interaction,
             dedupe: hasher.dedupe(system, &dedupe_id, &content),
             content,
             content_is_id: dedupe_id.kind == DedupeKind::CONTENT,
         };
         let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
-        Self(What::Event(Box::new((Body { encoded, header, system, actor, dedupe_id }, keys))))
+        Self(What::Event(Box::new((Body { encoded, header, system, actor, dedupe_id }, keys, seen))))
+    }
+
+    /// Prepares the resolution of identifiers; may run in parallel. At most as many as the ruleset allows, each with its
+    /// aliases, or the event is stored without a customer.
+    pub fn resolve(
+        hasher: &Hasher,
+        request: Resolution,
+        system: &str,
+        actor: Option<&str>,
+        dedupe_id: Dedupe<'static>,
+    ) -> Self {
+        let Resolution { event, channel, time_ms, sightings } = request;
+        let seen = Seen { time_ms, sightings, named: None, asked: true };
+        let observation = seen.to_json();
+        let content = hasher.resolved(&observation);
+        let interaction = event.get("interactionId").and_then(Value::as_str);
+        let keys = Keys {
+            customer: None,
+            interaction: interaction.map(|id| hasher.interaction(id)),
+            dedupe: hasher.dedupe(system, &dedupe_id, &content),
+            content,
+            content_is_id: false,
+        };
+        let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
+        Self(What::Resolve(Box::new(Resolve {
+            event,
+            channel,
+            observation,
+            seen,
+            keys,
+            system,
+            actor,
+            dedupe_id,
+        })))
+    }
+
+    /// Takes what a person states about identities. Simulate it first: what cannot be stated is answered as unavailable.
+    pub fn assert(assertion: Assertion, actor: Option<&str>) -> Self {
+        Self(What::Assert(Box::new((assertion, actor.map(str::to_owned)))))
     }
 
     /// Returns the first two leaves of a log, in order: what it continues, and its retention classes.
@@ -112,6 +235,7 @@ impl Command {
     pub fn leaf_bytes_max(&self) -> usize {
         match &self.0 {
             What::Event(event) => event.0.leaf_bytes_max(),
+            What::Resolve(_) | What::Assert(_) => RESOLVED_BYTES_MAX,
             What::Own(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
             What::Access(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
         }
@@ -155,6 +279,66 @@ impl Body {
             actor: None,
             dedupe_id: Dedupe::CONTENT,
         }
+    }
+
+    /// Returns the leaf of something that followed from an event.
+    pub(crate) fn derived(derived: &Derived, received_ms: u64, rules: &Ruleset) -> Self {
+        let event_type = derived.event_type();
+        let time = time_text(received_ms);
+        let of = |identity: Value| {
+            let event = json!({
+                "eventType": event_type.to_string(),
+                "timestamp": time,
+                "identity": identity,
+                "rulesetVersion": rules.version,
+            });
+            EncodedEvent::of(&json!({ "auditEvent": event }))
+        };
+        let mut encoded = of(derived.identity(rules));
+        if encoded.sealed_len_max(OWN_SYSTEM, 0, 0) > DERIVED_BYTES_MAX {
+            // Nothing may fail once the order is fixed. All of it follows again from the leaf that caused it.
+            encoded = of(json!({ "shortened": true }));
+        }
+        Self {
+            encoded,
+            header: LeafHeader {
+                event_type,
+                hour: 0,
+                source: SourceCode::SYSTEM,
+                channel: ChannelCode::NONE,
+                class: event_type.class(),
+                clear: None,
+            },
+            system: OWN_SYSTEM.to_owned(),
+            actor: None,
+            dedupe_id: Dedupe::CONTENT,
+        }
+    }
+
+    /// Returns the leaf of an assertion.
+    pub(crate) fn asserted(body: &Value, actor: Option<String>) -> Self {
+        let event_type = TypeCode::STEWARD_ASSERTION;
+        Self {
+            encoded: EncodedEvent::of(body),
+            header: LeafHeader {
+                event_type,
+                hour: 0,
+                source: SourceCode::SYSTEM,
+                channel: ChannelCode::NONE,
+                class: event_type.class(),
+                clear: None,
+            },
+            system: OWN_SYSTEM.to_owned(),
+            actor,
+            dedupe_id: Dedupe::CONTENT,
+        }
+    }
+
+    /// Returns the keys of a leaf of the log's own that concerns a customer.
+    pub(crate) fn own_keys(&self, hasher: &Hasher) -> Keys {
+        let content = hasher.content(&self.encoded);
+        let dedupe = hasher.dedupe(OWN_SYSTEM, &Dedupe::CONTENT, &content);
+        Keys { customer: None, interaction: None, dedupe, content, content_is_id: true }
     }
 
     fn leaf_bytes_max(&self) -> usize {

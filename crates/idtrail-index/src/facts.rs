@@ -2,9 +2,15 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
-use idtrail_event::{Dedupe, DedupeKind, EncodedEvent, GlobalCustomerId, OpenLeaf, TypeCode};
+use idtrail_event::{
+    Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId, OpenLeaf, SourceCode, TypeCode,
+};
+use idtrail_identity::tokens::TokenKeys;
+use serde_json::{Value, json};
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use crate::identity::OBSERVATION_MEMBER;
 
 /// A 32-byte keyed hash. Compared whole, never cut.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +79,7 @@ pub struct Hasher {
     tenant: String,
     dedupe: Zeroizing<[u8; 32]>,
     index: Zeroizing<[u8; 32]>,
+    identifiers: Option<TokenKeys>,
 }
 
 impl std::fmt::Debug for Hasher {
@@ -84,7 +91,32 @@ impl std::fmt::Debug for Hasher {
 impl Hasher {
     /// Returns a hasher with the vault's dedupe and index keys.
     pub fn new(tenant: &str, dedupe: &[u8; 32], index: &[u8; 32]) -> Self {
-        Self { tenant: tenant.to_owned(), dedupe: Zeroizing::new(*dedupe), index: Zeroizing::new(*index) }
+        let (dedupe, index) = (Zeroizing::new(*dedupe), Zeroizing::new(*index));
+        Self { tenant: tenant.to_owned(), dedupe, index, identifiers: None }
+    }
+
+    /// Adds the keys of identifiers. Without them the hashes in events say nothing about identity.
+    #[must_use]
+    pub fn with_identifiers(mut self, keys: TokenKeys) -> Self {
+        self.identifiers = Some(keys);
+        self
+    }
+
+    /// Returns the keys of identifiers, if there are any.
+    pub fn identifiers(&self) -> Option<&TokenKeys> {
+        self.identifiers.as_ref()
+    }
+
+    /// Returns the global id number `ordinal` that an event gives. It is as random as the event's own id.
+    pub(crate) fn global_id(&self, event_id: EventId, ordinal: u32) -> GlobalCustomerId {
+        let parts = [b"gcid".as_slice(), self.tenant.as_bytes(), event_id.as_bytes(), &ordinal.to_be_bytes()];
+        let Key(bytes) = keyed(&self.index, &parts);
+        GlobalCustomerId::new(*bytes.first_chunk::<16>().unwrap_or(&[0; 16]))
+    }
+
+    /// Keys what was resolved: the same request has the same content, whatever was decided.
+    pub(crate) fn resolved(&self, observation: &Value) -> Key {
+        self.content(&EncodedEvent::of(&json!({ "auditEvent": {}, OBSERVATION_MEMBER: observation })))
     }
 
     /// Keys a client's own customer id.
@@ -118,7 +150,10 @@ impl Hasher {
     /// content's key differs from the live one.
     pub fn facts(&self, leaf: &OpenLeaf) -> Facts {
         let event = leaf.subject.map(|subject| {
-            let content = self.content(&leaf.encoded);
+            let content = match leaf.body.get(OBSERVATION_MEMBER) {
+                Some(observation) if leaf.header.source == SourceCode::RESOLVE => self.resolved(observation),
+                _ => self.content(&leaf.encoded),
+            };
             EventFacts {
                 subject,
                 subject_sequence: leaf.subject_sequence,

@@ -10,9 +10,11 @@
 
 pub mod access;
 mod ahead;
+pub mod assertion;
 mod command;
 mod error;
 pub mod facts;
+pub mod identity;
 pub mod lookup;
 mod months;
 pub mod retention;

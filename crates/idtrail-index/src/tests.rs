@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use idtrail_event::clear::{ClassTableItem, OriginStartItem};
 use idtrail_event::{
-    ClassTable, Dedupe, DedupeKind, GlobalCustomerId, JsonLimits, Leaf, Rules, SourceCode, TypeCode,
+    ClassTable, Dedupe, DedupeKind, GlobalCustomerId, JsonLimits, Leaf, Pepper, Rules, SourceCode, TypeCode,
     parse_json, validate,
 };
+use idtrail_identity::tokens::TokenKeys;
 use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
@@ -19,14 +20,17 @@ use idtrail_sim::{Seed, SimClock, SimDisk, SimEntropy};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, leaf_hash};
 use idtrail_vault::{Kek, Keyring, Sections, Vault, VaultPaths};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::facts::Hasher;
+use crate::identity::{Identity, event_hash_specs};
 use crate::lookup::{Lookup, LookupLimits, LookupOptions};
 use crate::seal::{OpenError, TrailSealer, open};
 use crate::trail::{Command, Refusal, Trail};
 
 mod accesses;
 mod files;
+mod identity;
 mod shredding;
 
 const ORIGIN: &str = "example.com/main";
@@ -44,6 +48,7 @@ struct Running {
     keyring: Keyring,
     lookup: Lookup,
     core: Arc<Mutex<Core>>,
+    identity: Identity,
 }
 
 /// The one thread of a log, as a thing that can be called.
@@ -118,39 +123,55 @@ impl Installation {
 
     fn start(&self) -> Running {
         let vault = self.vault();
-        let hasher = Hasher::new(TENANT, vault.dedupe_key().expose(), vault.index_key().expose());
+        let pepper = Pepper::new(*vault.pepper().1.expose());
+        let specs = event_hash_specs().map(|spec| (spec, Zeroizing::new("salt".to_owned())));
+        let keys = TokenKeys::new(TENANT, vec![pepper], specs.collect()).unwrap();
+        let hasher = Hasher::new(TENANT, vault.dedupe_key().expose(), vault.index_key().expose())
+            .with_identifiers(keys);
         let (keyring, suppression) = (vault.keyring(ORIGIN).unwrap(), vault.suppression().clone());
         drop(vault);
         let lookup = self.index(&hasher);
+        let identity = Identity::default();
         let dir = log_dir();
         let options =
             Options { dir: &dir, origin: ORIGIN, segment_bytes: 256 * 1024, known_size: TreeSize::new(0) };
         let shared: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (committer, opened) =
             recovery::open(&shared, &options, Box::new(self.signer()), &mut |index, bytes| {
-                if index.get() < lookup.applied().get() {
-                    return Ok(());
-                }
+                let is_new = index.get() >= lookup.applied().get();
                 match open(&keyring, index, bytes) {
                     Ok(disclosed) => {
-                        lookup.fold(index, &hasher.facts(&disclosed.leaf));
+                        identity.replay(&hasher, index, &disclosed.leaf);
+                        if is_new {
+                            lookup.fold(index, &hasher.facts(&disclosed.leaf));
+                        }
                         Ok(())
                     }
                     Err(OpenError::Key(_)) => {
-                        lookup.skip(index);
+                        identity.skip(index);
+                        if is_new {
+                            lookup.skip(index);
+                        }
                         Ok(())
                     }
                     Err(error) => Err(error.into()),
                 }
             })
             .unwrap();
-        let trail = Trail::new(Arc::clone(&self.entropy), lookup.clone(), suppression);
+        let hasher = Arc::new(hasher);
+        let trail = Trail::new(
+            Arc::clone(&self.entropy),
+            lookup.clone(),
+            suppression,
+            Arc::clone(&hasher),
+            identity.clone(),
+        );
         let clock = ReceiptClock::start(Arc::new(self.clock.clone()), lookup.received_ms());
         let sealer = TrailSealer::new(keyring.clone(), Arc::clone(&self.entropy));
         let next = LogIndex::new(opened.size.get());
         let sequencer = Sequencer::new(trail, sealer, clock, next);
         let core = Arc::new(Mutex::new(Core { sequencer, committer, lookup: lookup.clone() }));
-        let mut running = Running { hasher: Arc::new(hasher), keyring, lookup, core };
+        let mut running = Running { hasher, keyring, lookup, core, identity };
         if opened.size.get() == 0 {
             let [start, classes] =
                 Command::first_leaves(&OriginStartItem { previous: None }, &ClassTable::default());
@@ -186,6 +207,10 @@ impl Running {
         let command = Command::prepare(&self.hasher, &event, SourceCode::API, "crm", Some("person_1"), id);
         assert!(command.leaf_bytes_max() < 65_535);
         command
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.identity.read(idtrail_identity::State::to_snapshot).0
     }
 
     fn post(&mut self, installation: &Installation, body: &Value, id: Option<&str>) -> Answer<Refusal> {
@@ -283,6 +308,7 @@ fn customers_get_random_ids_that_last() {
         let mut body = samples()[0].clone();
         body["auditEvent"]["resolvedCustomerId"] = json!(customer);
         body["auditEvent"]["note"] = json!(note);
+        body["auditEvent"]["interactionId"] = json!(format!("i-{note}"));
         body
     };
     let ids = |installation: &Installation| -> Vec<GlobalCustomerId> {
@@ -323,6 +349,7 @@ fn rebuilt_state_is_live_state_after_a_power_cut() {
     let customer = running.hasher.customer("customer-3");
     let subject = running.lookup.customer(&customer).unwrap().unwrap();
     let live = running.lookup.subject(subject).unwrap();
+    let identity = running.snapshot();
     drop(running);
     installation.disk.crash_losing_all();
     let runs = |name: &PathBuf| name.starts_with("/data/index") && name.to_string_lossy().contains("run-");
@@ -331,7 +358,10 @@ fn rebuilt_state_is_live_state_after_a_power_cut() {
     assert_eq!(rebuilt.reader().head(), head);
     assert_eq!(rebuilt.lookup.customer(&customer).unwrap(), Some(subject));
     assert_eq!(rebuilt.lookup.subject(subject).unwrap(), live);
-    assert_eq!(rebuilt.core.lock().unwrap().sequencer.machine().customer(&customer).unwrap(), Some(subject));
+    let reference = crate::identity::reference(&customer).identifier;
+    let (known, _) = rebuilt.identity.read(|state| state.lookup(&reference).and_then(|(known, ..)| known));
+    assert_eq!(known, Some(subject));
+    assert_eq!(rebuilt.snapshot(), identity);
     let mut body = samples()[1].clone();
     body["auditEvent"]["resolvedCustomerId"] = json!("customer-3");
     body["auditEvent"]["agentId"] = json!("agent-1");

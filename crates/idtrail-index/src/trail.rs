@@ -1,14 +1,17 @@
 //! The state machine of the trail: is this a repetition, who is the customer, what is the leaf.
 //!
-//! The identity decision is one function, [`Trail::decide_customer`]: a client's customer id that is new gets a fresh
-//! random global id; one that was seen keeps its own; none gets a fresh one. It is never computed from the client's id.
+//! Whose an event is, [`Identity`] decides; what follows from it for others (a merge, a split) becomes leaves behind the
+//! event's own, in the same group.
 //!
 //! What the log holds is asked of the index; what was decided since stands in memory until the index knows it. If the
 //! index cannot answer, nothing is decided: a guess could give one event two places.
 
 use std::sync::Arc;
 
-use idtrail_event::{EventId, GlobalCustomerId};
+use idtrail_event::{EventId, GlobalCustomerId, time_text};
+use idtrail_identity::Recorded;
+use idtrail_identity::assertion::Assertion;
+use idtrail_identity::event::Derived;
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
 use idtrail_port::{Entropy, RandomPool};
 use idtrail_tlog::LogIndex;
@@ -16,9 +19,10 @@ use idtrail_vault::{Suppressed, Suppression};
 
 use crate::IndexError;
 use crate::ahead::Ahead;
-use crate::command::{Body, Keys, What};
-pub use crate::command::{Command, Draft};
-use crate::facts::{EventFacts, Facts, Key, ShredStep};
+use crate::command::{Body, Keys, Resolve, What};
+pub use crate::command::{Command, Draft, Resolution};
+use crate::facts::{EventFacts, Facts, Hasher, ShredStep};
+use crate::identity::{Decided, Identity, Seen as Evidence, observation_id};
 use crate::lookup::{Head, Lookup, Seen};
 
 /// Why nothing was appended.
@@ -39,6 +43,8 @@ pub struct Trail {
     random: RandomPool,
     lookup: Lookup,
     suppression: Suppression,
+    hasher: Arc<Hasher>,
+    identity: Identity,
     ahead: Ahead,
 }
 
@@ -49,19 +55,21 @@ impl std::fmt::Debug for Trail {
 }
 
 impl Trail {
-    /// Returns the state of a log whose leaves the index has all read.
-    pub fn new(entropy: Arc<dyn Entropy>, lookup: Lookup, suppression: Suppression) -> Self {
-        Self { random: RandomPool::new(entropy), lookup, suppression, ahead: Ahead::default() }
-    }
-
-    /// Returns the customer of a client's own customer id.
-    ///
-    /// # Errors
-    /// As [`Lookup::customer`].
-    pub fn customer(&self, key: &Key) -> Result<Option<GlobalCustomerId>, IndexError> {
-        match self.ahead.customer(key) {
-            Some(subject) => Ok(Some(subject)),
-            None => self.lookup.customer(key),
+    /// Returns the state of a log whose leaves the index and identity have all read.
+    pub fn new(
+        entropy: Arc<dyn Entropy>,
+        lookup: Lookup,
+        suppression: Suppression,
+        hasher: Arc<Hasher>,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            random: RandomPool::new(entropy),
+            lookup,
+            suppression,
+            hasher,
+            identity,
+            ahead: Ahead::default(),
         }
     }
 
@@ -72,38 +80,114 @@ impl Trail {
         }
     }
 
-    /// Decides who the customer of an event is, and returns the newest event of that customer.
-    fn decide_customer(
-        &mut self,
-        customer: Option<&Key>,
-    ) -> Result<(GlobalCustomerId, Option<Head>), IndexError> {
-        let known = match customer {
-            Some(key) => self.customer(key)?,
-            None => None,
-        };
-        let Some(subject) = known else { return Ok((GlobalCustomerId::new(self.random.take()), None)) };
-        let head = match self.ahead.head(subject) {
-            Some(head) => Some(head),
-            None => self.lookup.head(subject)?,
-        };
-        Ok((subject, head))
+    /// Returns the newest event of a customer.
+    fn head(&self, subject: GlobalCustomerId) -> Result<Option<Head>, IndexError> {
+        match self.ahead.head(subject) {
+            Some(head) => Ok(Some(head)),
+            None => self.lookup.head(subject),
+        }
     }
 
-    fn decide_event(&mut self, body: Body, keys: Keys, at: Moment) -> Result<TrailDecision, IndexError> {
-        if let Some(seen) = self.seen(&keys)? {
+    /// Returns what is answered to a repetition, or `None` for an event that was not there before.
+    fn before(&self, keys: &Keys, at: Moment) -> Result<Option<TrailDecision>, IndexError> {
+        if let Some(seen) = self.seen(keys)? {
             let index = LogIndex::new(seen.index);
-            return Ok(if seen.content == keys.content {
+            return Ok(Some(if seen.content == keys.content {
                 Decision::Existing(index)
             } else {
                 Decision::Refuse(Refusal::Conflict(index))
-            });
+            }));
         }
-        match self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms) {
-            Some(Suppressed::Same) => return Ok(Decision::Refuse(Refusal::Erased)),
-            Some(Suppressed::Other) => return Ok(Decision::Refuse(Refusal::ErasedConflict)),
-            None => {}
+        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
+        Ok(erased.map(|erased| match erased {
+            Suppressed::Same => Decision::Refuse(Refusal::Erased),
+            Suppressed::Other => Decision::Refuse(Refusal::ErasedConflict),
+        }))
+    }
+
+    fn decide_identity(&self, keys: &Keys, evidence: Evidence, at: Moment, event_id: EventId) -> Decided {
+        let recorded = Recorded { index: at.next, at_ms: at.received_ms };
+        self.identity.decide(&self.hasher, (recorded, event_id), observation_id(&keys.dedupe), evidence)
+    }
+
+    fn decide_event(
+        &mut self,
+        (body, keys, evidence): (Body, Keys, Evidence),
+        at: Moment,
+    ) -> Result<TrailDecision, IndexError> {
+        if let Some(before) = self.before(&keys, at)? {
+            return Ok(before);
         }
-        let (subject, head) = self.decide_customer(keys.customer.as_ref())?;
+        let event_id = EventId::new(self.random.take());
+        let decided = self.decide_identity(&keys, evidence, at, event_id);
+        let mut leaves = Vec::with_capacity(1);
+        self.plan(&mut leaves, body, keys, (event_id, Some(decided.subject)), at)?;
+        self.plan_derived(&mut leaves, &decided, at)?;
+        Ok(Decision::Append(leaves))
+    }
+
+    fn decide_resolve(&mut self, mut resolve: Resolve, at: Moment) -> Result<TrailDecision, IndexError> {
+        if let Some(before) = self.before(&resolve.keys, at)? {
+            return Ok(before);
+        }
+        let event_id = EventId::new(self.random.take());
+        let evidence = resolve.seen.clone();
+        let decided = self.decide_identity(&resolve.keys, evidence, at, event_id);
+        // The event names its customer, as one that a client sends.
+        resolve.keys.customer = Some(self.hasher.customer(&decided.subject.to_string()));
+        let keys = resolve.keys.clone();
+        let (body, _) = self
+            .identity
+            .read(|state| resolve.body(decided.subject, decided.decision.as_ref(), state.ruleset()));
+        let mut leaves = Vec::with_capacity(1);
+        self.plan(&mut leaves, body, keys, (event_id, Some(decided.subject)), at)?;
+        self.plan_derived(&mut leaves, &decided, at)?;
+        Ok(Decision::Append(leaves))
+    }
+
+    fn decide_assertion(
+        &mut self,
+        assertion: &Assertion,
+        actor: Option<String>,
+        at: Moment,
+    ) -> Result<TrailDecision, IndexError> {
+        let event_id = EventId::new(self.random.take());
+        let recorded = Recorded { index: at.next, at_ms: at.received_ms };
+        let decision = match self.identity.assert(&self.hasher, (recorded, event_id), assertion) {
+            Ok(decision) => decision,
+            Err(error) => {
+                tracing::info!(error = &error as &dyn std::error::Error, "an assertion was refused");
+                return Ok(Decision::Refuse(Refusal::Unavailable));
+            }
+        };
+        let (identity, _) = self.identity.read(|state| {
+            decision.events.first().map(|event| event.identity(state.ruleset())).unwrap_or_default()
+        });
+        let body = crate::assertion::body(assertion, &time_text(at.received_ms), identity);
+        let body = Body::asserted(&body, actor);
+        let keys = body.own_keys(&self.hasher);
+        let mut leaves = Vec::with_capacity(2);
+        self.plan(&mut leaves, body, keys, (event_id, None), at)?;
+        self.plan_events(&mut leaves, decision.events.get(1..).unwrap_or_default(), at)?;
+        Ok(Decision::Append(leaves))
+    }
+
+    /// Adds a leaf behind those of the same decision.
+    fn plan(
+        &mut self,
+        leaves: &mut Vec<Planned<Draft, Facts>>,
+        body: Body,
+        keys: Keys,
+        (event_id, subject): (EventId, Option<GlobalCustomerId>),
+        at: Moment,
+    ) -> Result<(), IndexError> {
+        let received_ms = at.received_ms;
+        let Some(subject) = subject else {
+            let draft = body.draft(received_ms, event_id, None, (0, None));
+            leaves.push(Planned { draft, facts: Facts { received_ms, event: None, step: None } });
+            return Ok(());
+        };
+        let head = self.head(subject)?;
         let event = EventFacts {
             subject,
             subject_sequence: head.map_or(0, |head| head.sequence + 1),
@@ -113,11 +197,50 @@ impl Trail {
             content: keys.content,
             content_is_id: keys.content_is_id,
         };
-        self.ahead.push(at.next.get(), &event);
+        self.ahead.push(at.next.get() + leaves.len() as u64, &event);
         let place = (event.subject_sequence, head.map(|head| head.index));
-        let draft = body.draft(at.received_ms, EventId::new(self.random.take()), Some(subject), place);
-        let facts = Facts { received_ms: at.received_ms, event: Some(event), step: None };
-        Ok(Decision::Append(vec![Planned { draft, facts }]))
+        let draft = body.draft(received_ms, event_id, Some(subject), place);
+        leaves.push(Planned { draft, facts: Facts { received_ms, event: Some(event), step: None } });
+        Ok(())
+    }
+
+    /// Adds a leaf for everything that followed, once for each customer whom it concerns.
+    fn plan_derived(
+        &mut self,
+        leaves: &mut Vec<Planned<Draft, Facts>>,
+        decided: &Decided,
+        at: Moment,
+    ) -> Result<(), IndexError> {
+        let Some(decision) = &decided.decision else { return Ok(()) };
+        self.plan_events(leaves, &decision.events, at)
+    }
+
+    fn plan_events(
+        &mut self,
+        leaves: &mut Vec<Planned<Draft, Facts>>,
+        events: &[Derived],
+        at: Moment,
+    ) -> Result<(), IndexError> {
+        for derived in events {
+            let subjects = derived.subjects();
+            let concerned: Vec<_> =
+                if subjects.is_empty() { vec![None] } else { subjects.into_iter().map(Some).collect() };
+            for subject in concerned {
+                if leaves.len() >= LEAVES_MAX {
+                    tracing::warn!("a decision concerns more customers than leaves are written for");
+                    return Ok(());
+                }
+                let event_id = EventId::new(self.random.take());
+                let (body, _) =
+                    self.identity.read(|state| Body::derived(derived, at.received_ms, state.ruleset()));
+                let keys = body.own_keys(&self.hasher);
+                self.plan(leaves, body, keys, (event_id, subject), at)?;
+            }
+        }
+        if leaves.len() > 1 {
+            self.identity.skip(LogIndex::new(at.next.get() + leaves.len() as u64 - 1));
+        }
+        Ok(())
     }
 
     /// Decides the leaves of one query in the access log. Each query is news, so nothing is looked for but the place of
@@ -165,6 +288,14 @@ impl Trail {
 }
 
 type AccessLeaf = (Body, Option<(GlobalCustomerId, Keys)>);
+fn unavailable(error: &IndexError) -> TrailDecision {
+    tracing::error!(error = error as &dyn std::error::Error, "the index cannot answer");
+    Decision::Refuse(Refusal::Unavailable)
+}
+
+/// Leaves that one decision may become.
+const LEAVES_MAX: usize = 128;
+
 type TrailDecision = Decision<Draft, Facts, Refusal>;
 
 impl Machine for Trail {
@@ -175,18 +306,23 @@ impl Machine for Trail {
 
     fn decide(&mut self, Command(what): Command, at: Moment) -> TrailDecision {
         self.ahead.catch_up(self.lookup.applied().get());
-        let decided = match what {
-            What::Event(event) => {
-                let (body, keys) = *event;
-                self.decide_event(body, keys, at)
+        match what {
+            What::Event(event) => self.decide_event(*event, at).unwrap_or_else(|error| unavailable(&error)),
+            What::Resolve(resolve) => {
+                self.decide_resolve(*resolve, at).unwrap_or_else(|error| unavailable(&error))
             }
-            What::Own(leaves) => Ok(self.own(leaves, at.received_ms)),
-            What::Access(leaves) => self.access(leaves, at),
-        };
-        decided.unwrap_or_else(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the index cannot answer");
-            Decision::Refuse(Refusal::Unavailable)
-        })
+            What::Assert(assert) => {
+                let (assertion, actor) = *assert;
+                self.decide_assertion(&assertion, actor, at).unwrap_or_else(|error| unavailable(&error))
+            }
+            What::Access(leaves) => self.access(leaves, at).unwrap_or_else(|error| unavailable(&error)),
+            What::Own(leaves) => {
+                if let Some(last) = (leaves.len() as u64).checked_sub(1) {
+                    self.identity.skip(LogIndex::new(at.next.get() + last));
+                }
+                self.own(leaves, at.received_ms)
+            }
+        }
     }
 
     fn bytes_max(command: &Command) -> usize {

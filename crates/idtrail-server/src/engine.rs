@@ -21,8 +21,12 @@ use std::time::Duration;
 
 use idtrail_event::clear::OriginStartItem;
 use idtrail_event::{ClassTable, PiiHandling, Rules};
+use idtrail_identity::IdentityError;
+use idtrail_identity::normalise::Normaliser;
+use idtrail_identity::tokens::TokenKeysError;
 use idtrail_index::IndexError;
 use idtrail_index::facts::Hasher;
+use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
 use idtrail_index::shred::{ShredError, Works};
@@ -44,6 +48,7 @@ use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
 pub mod access;
+pub mod identity;
 pub mod index;
 pub mod retention;
 mod second;
@@ -92,6 +97,12 @@ pub enum EngineError {
     /// The log's name cannot be the name of a key.
     #[error("the log's name cannot be the name of a key")]
     Name(#[from] idtrail_tlog::KeyError),
+    /// The configuration of identity makes no sense.
+    #[error("the section [identity] of the configuration cannot be used")]
+    Identity(#[from] IdentityError),
+    /// The keys of identifiers cannot be used.
+    #[error("the keys of identifiers cannot be used")]
+    TokenKeys(#[from] TokenKeysError),
     /// The quarantine could not be opened.
     #[error("the quarantine could not be opened")]
     Quarantine(#[from] QuarantineError),
@@ -246,6 +257,9 @@ pub struct Engine {
     hasher: Arc<Hasher>,
     keyring: Keyring,
     lookup: Lookup,
+    identity: Identity,
+    normaliser: Normaliser,
+    pepper_version: u32,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     access: Arc<AccessLog>,
@@ -305,8 +319,9 @@ impl Engine {
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
         let place = Place::events(settings);
         let lookup = index::open(&ports, settings, &place, &hasher, vault.epoch())?;
+        let hasher = identity::with_identifiers(hasher, &vault, settings)?;
         let (hasher, suppression) = (Arc::new(hasher), vault.suppression().clone());
-        let mut state = State { hasher, keyring, suppression, lookup };
+        let mut state = State { hasher, keyring, suppression, lookup, identity: Identity::default() };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -332,8 +347,8 @@ impl Engine {
             // Keys of a new access log are an epoch of the vault that destroyed nothing.
             state.lookup.note_epoch(vault.epoch().get())?;
         }
-        let issuer_seed = vault.issuer_seed();
         let sinks_secret = vault.index_key();
+        let (issuer_seed, (pepper_version, _)) = (vault.issuer_seed(), vault.pepper());
         let quarantine = Quarantine::open(
             (Arc::clone(&ports.disk), Arc::clone(&ports.entropy)),
             &settings.data_dir,
@@ -354,6 +369,9 @@ impl Engine {
             hasher: state.hasher,
             keyring: state.keyring,
             lookup: state.lookup,
+            identity: state.identity,
+            normaliser: identity::normaliser(settings)?,
+            pepper_version,
             log,
             desk,
             access,
@@ -390,6 +408,21 @@ impl Engine {
     /// Returns where events are.
     pub fn lookup(&self) -> &Lookup {
         &self.lookup
+    }
+
+    /// Returns who is who.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Returns what brings raw identifiers into the form that is hashed.
+    pub fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
+    }
+
+    /// Returns the version of the pepper under which identifiers get their tokens.
+    pub fn pepper_version(&self) -> u32 {
+        self.pepper_version
     }
 
     /// Returns the running log.
@@ -553,6 +586,7 @@ struct State {
     keyring: Keyring,
     suppression: Suppression,
     lookup: Lookup,
+    identity: Identity,
 }
 
 impl State {
@@ -561,17 +595,24 @@ impl State {
         index: LogIndex,
         bytes: &[u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if index.get() < self.lookup.applied().get() {
+        let is_new = index.get() >= self.lookup.applied().get();
+        if !is_new && index < self.identity.next() {
             return Ok(());
         }
         match seal::open(&self.keyring, index, bytes) {
             Ok(disclosed) => {
-                self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
+                self.identity.replay(&self.hasher, index, &disclosed.leaf);
+                if is_new {
+                    self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
+                }
                 Ok(())
             }
             // An erased or expired leaf says nothing any more; that is what erasure means.
             Err(OpenError::Key(_)) => {
-                self.lookup.skip(index);
+                self.identity.skip(index);
+                if is_new {
+                    self.lookup.skip(index);
+                }
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -586,7 +627,13 @@ impl State {
         opened: Opened,
         on_stop: impl FnOnce(LogError) + Send + 'static,
     ) -> Result<Log<Trail>, LogError> {
-        let trail = Trail::new(Arc::clone(&ports.entropy), self.lookup.clone(), self.suppression.clone());
+        let trail = Trail::new(
+            Arc::clone(&ports.entropy),
+            self.lookup.clone(),
+            self.suppression.clone(),
+            Arc::clone(&self.hasher),
+            self.identity.clone(),
+        );
         let clock = ReceiptClock::start(Arc::clone(&ports.clock), self.lookup.received_ms());
         if clock.wall_step_ms() < -1000 {
             tracing::warn!(
@@ -634,6 +681,12 @@ impl State {
             clock: Arc::clone(&ports.clock),
             keyring: self.keyring.clone(),
             reader: Arc::clone(log.reader()),
+            refold: Some(identity::Refold {
+                identity: self.identity.clone(),
+                hasher: Arc::clone(&self.hasher),
+                keyring: self.keyring.clone(),
+                log: Arc::clone(log),
+            }),
         };
         let second = Second::open((&works, log), access, settings, retention.automatic)?;
         shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)

@@ -49,19 +49,19 @@ fn check_part(part: &AccessPart, package: &Package, policy: &Policy) -> (Vec<Pro
         problems.push(Problem::tampered("its asOf differs from the signed checkpoint"));
     }
     let trees: Trees = BTreeMap::from([(part.as_of.origin.clone(), Some(checkpoint))]);
-    let (mut count, mut last) = (0, None::<(u64, u64)>);
+    // Each of a person's ids counts its own accesses.
+    let (mut count, mut last) = (0, BTreeMap::<String, (u64, u64)>::new());
     for access in &part.events {
         match event::check(access, package, &trees) {
-            Ok(Checked::Opened { subject_sequence }) => {
+            Ok(Checked::Opened { subject, subject_sequence }) => {
                 count += 1;
                 let place = (access.index, subject_sequence);
-                if let Some((index, sequence)) = last
+                if let Some((index, sequence)) = last.insert(subject, place)
                     && (place.0 <= index || place.1 != sequence.saturating_add(1))
                 {
                     let text = format!("accesses between {index} and {} are not in the file", place.0);
                     problems.push(Problem::incomplete(text).at(&access.origin, access.index));
                 }
-                last = Some(place);
             }
             Ok(Checked::NotPinned) => {}
             Err(problem) => problems.push(problem),

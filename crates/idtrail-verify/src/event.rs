@@ -24,6 +24,8 @@ pub(crate) type Trees = BTreeMap<String, Option<Checkpoint>>;
 pub(crate) enum Checked {
     /// Everything holds; its place in the sequence of this customer's events.
     Opened {
+        /// The id of the customer that the event names.
+        subject: String,
         /// How many events of the customer came before.
         subject_sequence: u64,
     },
@@ -65,15 +67,17 @@ fn check_inner(event: &EvidenceEvent, package: &Package, trees: &Trees) -> Resul
         (Some(_), None) => return Err(Problem::tampered("it has a staff key but no staff section")),
         (None, _) => {}
     }
-    let customer = package.customer.as_ref().map(|customer| customer.global_customer_id.as_str());
     let subject = open.subject.map(|subject| subject.to_string());
-    if customer != subject.as_deref() || subject.is_none() {
+    let is_theirs = package.customer.as_ref().zip(subject.as_ref()).is_some_and(|(customer, subject)| {
+        customer.global_customer_id == *subject || customer.aliases.contains(subject)
+    });
+    let Some(subject) = subject.filter(|_| is_theirs) else {
         return Err(Problem::tampered("it is about another customer than the answer"));
-    }
+    };
     let index = LogIndex::new(event.index);
     let sealed = EvidenceEvent::new(&event.origin, index, &bytes, &open, event.keys.clone(), &[]);
     compare(event, &sealed)?;
-    Ok(Checked::Opened { subject_sequence: open.subject_sequence })
+    Ok(Checked::Opened { subject, subject_sequence: open.subject_sequence })
 }
 
 fn included(event: &EvidenceEvent, bytes: &[u8], tree: &Checkpoint) -> Result<(), Problem> {

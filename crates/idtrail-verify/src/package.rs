@@ -97,8 +97,11 @@ pub struct DateRange {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Customer {
-    /// `gc_…`; every event of the package names this customer in its sealed part.
+    /// `gc_…`; every event of the package names this customer, or one of `aliases`, in its sealed part.
     pub global_customer_id: String,
+    /// Other ids under which events of the same person stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// How sure the identification is, such as `VERIFIED`.
     pub tier: String,
 }

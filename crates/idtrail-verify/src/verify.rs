@@ -203,15 +203,22 @@ fn refused(origin: &str, refusal: &Refusal, policy: &Policy) -> Option<Problem> 
 }
 
 /// Returns, per log, index and place in the sequence of the customer's events.
-fn check_events(package: &Package, trees: &Trees, findings: &mut Findings) -> Vec<(String, u64, u64)> {
+fn check_events(package: &Package, trees: &Trees, findings: &mut Findings) -> Vec<Numbered> {
     let mut problems = Vec::new();
     let mut sequences = Vec::new();
     let mut not_pinned = 0;
     for event in &package.events {
         match event::check(event, package, trees) {
-            Ok(Checked::Opened { subject_sequence }) => {
+            Ok(Checked::Opened { subject, subject_sequence }) => {
                 findings.checked_events += 1;
-                sequences.push((event.origin.clone(), event.index, subject_sequence));
+                // Each of a person's ids counts its own events.
+                let line = format!("{} {subject}", event.origin);
+                sequences.push(Numbered {
+                    line,
+                    origin: event.origin.clone(),
+                    index: event.index,
+                    subject_sequence,
+                });
             }
             Ok(Checked::NotPinned) => not_pinned += 1,
             Err(problem) => problems.push(problem),
@@ -232,22 +239,31 @@ fn check_events(package: &Package, trees: &Trees, findings: &mut Findings) -> Ve
     sequences
 }
 
-fn check_sequence(package: &Package, sequences: &[(String, u64, u64)], findings: &mut Findings) {
+/// The number of an event among those of one id in one log.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Numbered {
+    line: String,
+    index: u64,
+    subject_sequence: u64,
+    origin: String,
+}
+
+fn check_sequence(package: &Package, sequences: &[Numbered], findings: &mut Findings) {
     const STEP: &str = "sequence";
     if package.request.date_range.is_some() {
         return findings.skipped(STEP, "the answer is for a period, so gaps before and after it are normal");
     }
-    let mut sorted: Vec<&(String, u64, u64)> = sequences.iter().collect();
+    let mut sorted: Vec<&Numbered> = sequences.iter().collect();
     sorted.sort();
     let mut problems = Vec::new();
-    for ((before_origin, before, count), (origin, index, next)) in
-        sorted.iter().zip(sorted.iter().skip(1)).map(|(left, right)| (*left, *right))
-    {
-        let expected = count.checked_add(1);
-        if before_origin != origin || expected == Some(*next) {
+    for (left, right) in sorted.iter().zip(sorted.iter().skip(1)) {
+        let (before, count, index, next) =
+            (left.index, left.subject_sequence, right.index, right.subject_sequence);
+        let origin = &right.origin;
+        if left.line != right.line || count.checked_add(1) == Some(next) {
             continue;
         }
-        let text = match next.checked_sub(*count).filter(|step| *step > 1) {
+        let text = match next.checked_sub(count).filter(|step| *step > 1) {
             Some(step) => format!(
                 "{} events of this customer between {before} and {index} of {origin} are not in the file",
                 step - 1
@@ -256,10 +272,10 @@ fn check_sequence(package: &Package, sequences: &[(String, u64, u64)], findings:
                 "the events {before} and {index} of {origin} are not numbered in order, so gaps cannot be excluded"
             ),
         };
-        problems.push(Problem::incomplete(text).at(origin, *index));
+        problems.push(Problem::incomplete(text).at(origin, index));
     }
-    for (at, (origin, index, earlier)) in sorted.iter().enumerate() {
-        let is_first = at == 0 || sorted.get(at - 1).is_some_and(|(before, _, _)| before != origin);
+    for (at, Numbered { line, origin, index, subject_sequence: earlier }) in sorted.iter().enumerate() {
+        let is_first = at == 0 || sorted.get(at - 1).is_some_and(|before| before.line != *line);
         if is_first && *earlier > 0 {
             findings.not_covered.push(format!(
                 "Earlier events: event {index} of {origin} says that {earlier} of this customer came before it in \

@@ -208,7 +208,8 @@ fn rebuilt(installation: &Installation, running: &Running) -> Vec<String> {
         }
     }
     let hasher = Arc::clone(&running.hasher);
-    Running { hasher, keyring, lookup, core: Arc::clone(&running.core) }.answers()
+    Running { hasher, keyring, lookup, core: Arc::clone(&running.core), identity: running.identity.clone() }
+        .answers()
 }
 
 #[test]

@@ -4,12 +4,18 @@
 //! at exactly one size S of the log, after everything that it needs has caught up with S; if that takes too long the
 //! answer is 503, never a shorter list. What was not asked is named in `coverage`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use idtrail_event::GlobalCustomerId;
+use idtrail_event::{GlobalCustomerId, OpenLeaf};
+use idtrail_identity::assertion::Subject;
+use idtrail_identity::read::Closure;
+use idtrail_identity::{State as Known, Tier};
+use idtrail_index::identity::observation_id;
 use idtrail_index::seal::OpenError;
 use idtrail_log::LogError;
 use idtrail_log::reader::Head;
@@ -22,6 +28,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::disclosure::{Reader, Route, Shown, disclose};
+use super::identity::{Given, durably, identifier, readings};
 use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
@@ -72,18 +79,20 @@ pub async fn audit_trail(
     person.require(&[Role::Dpo])?;
     state.budgets().take_read(system.key_id())?;
     let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
-    let query = Query::read(&value).map_err(Problem::invalid)?;
+    let query = Query::read(state.engine(), value).map_err(Problem::invalid)?;
     let timeout = state.request_timeout();
     let reader = Reader::of(system, person);
     let route = Route { operation: "audit_trail", purpose: "ACCESS_REQUEST" };
     let package = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let (found, next) = engine.identity().read(|known| whose(known, &query.subjects));
+        durably(engine, next, timeout)?;
         let heads = (engine.reader().head(), engine.access().reader().head());
         if !engine.log().applied().wait(heads.0.size, timeout)
             || !engine.access().log().applied().wait(heads.1.size, timeout)
         {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        package(engine, shown, (&heads.0, &heads.1), query).map_err(|error| {
+        package(engine, shown, (&heads.0, &heads.1), query, found).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a request for access could not be answered"
@@ -97,19 +106,48 @@ pub async fn audit_trail(
 
 struct Query {
     request: Request,
+    /// Whom the request may mean, the likeliest first.
+    subjects: Vec<Subject>,
     /// First and last millisecond since 1970 that are asked for.
     range_ms: Option<(i64, i64)>,
 }
 
 impl Query {
-    fn read(value: &Value) -> Result<Self, Vec<FieldError>> {
+    /// Reads a request. A raw identifier is wiped before this returns; its token stands in its place.
+    fn read(engine: &Engine, mut value: Value) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
+        let raw = value.get_mut("identifier").map(|item| identifier(engine, item));
         let text = |name: &str| value.get(name).and_then(Value::as_str);
-        let customer =
+        let named =
             text("customerIdHash").filter(|id| (1..=CUSTOMER_CHARS_MAX).contains(&id.chars().count()));
-        if customer.is_none() {
-            errors.push(wrong("/customerIdHash", "it is missing or not a text of 1 to 256 characters"));
-        }
+        let mut subjects = Vec::new();
+        let customer = match (named, raw) {
+            (Some(id), None) => {
+                subjects.extend(GlobalCustomerId::try_from(id).ok().map(Subject::Customer));
+                subjects.extend(readings(engine.hasher(), id).into_iter().map(Subject::Identifier));
+                Some(id.to_owned())
+            }
+            (None, Some(Ok(Given { sighting: Ok(seen), .. }))) => {
+                subjects.push(Subject::Identifier(seen.identifier));
+                Some(seen.identifier.token.to_string())
+            }
+            (None, Some(Ok(_))) => {
+                errors.push(wrong("/identifier", "it names nobody, such as a withheld number"));
+                None
+            }
+            (None, Some(Err(message))) => {
+                errors.push(wrong("/identifier", message));
+                None
+            }
+            (Some(_), Some(_)) => {
+                errors.push(wrong("/identifier", "send it or customerIdHash, not both"));
+                None
+            }
+            (None, None) => {
+                errors.push(wrong("/customerIdHash", "it is missing or not a text of 1 to 256 characters"));
+                None
+            }
+        };
         if text("requestType") != Some("ACCESS") {
             errors.push(wrong("/requestType", "this route answers requests of the type ACCESS"));
         }
@@ -132,10 +170,11 @@ impl Query {
         match customer {
             Some(customer) if errors.is_empty() => Ok(Self {
                 request: Request {
-                    customer_id_hash: customer.to_owned(),
+                    customer_id_hash: customer,
                     request_type: "ACCESS".to_owned(),
                     date_range,
                 },
+                subjects,
                 range_ms,
             }),
             _ => Err(errors),
@@ -159,29 +198,82 @@ enum AnswerError {
     Sign(#[from] idtrail_verify::SignError),
 }
 
+/// Finds everything of the person whom a request means.
+fn whose(known: &Known, subjects: &[Subject]) -> Option<Closure> {
+    subjects.iter().find_map(|subject| known.closure(subject).ok())
+}
+
+/// Where a person's events may be, and what identity says of them.
+struct Scope {
+    /// Every id of the person; the first is the one of today.
+    ids: Vec<GlobalCustomerId>,
+    indices: BTreeSet<LogIndex>,
+    tiers: BTreeMap<LogIndex, Tier>,
+    ambiguous: u32,
+}
+
+fn scope(engine: &Engine, id: &str, found: Option<Closure>) -> Result<Scope, AnswerError> {
+    let lookup = engine.lookup();
+    let (mut ids, mut tiers, mut ambiguous) = (Vec::new(), BTreeMap::new(), 0);
+    match found {
+        Some(closure) => {
+            ids.push(closure.customer.gcid);
+            ids.extend(closure.customer.aliases);
+            tiers.extend(closure.interactions.iter().map(|one| (one.index, one.tier)));
+            ambiguous = closure.ambiguous;
+        }
+        // Events that say nothing about identity have ids that only the index knows.
+        None => match GlobalCustomerId::try_from(id) {
+            Ok(subject) if !lookup.subject(subject)?.is_empty() => ids.push(subject),
+            Ok(_) | Err(_) => {}
+        },
+    }
+    let mut indices: BTreeSet<LogIndex> = tiers.keys().copied().collect();
+    for id in &ids {
+        indices.extend(lookup.subject(*id)?);
+    }
+    Ok(Scope { ids, indices, tiers, ambiguous })
+}
+
+impl Scope {
+    /// Tells whether an event under one of the person's ids is still the person's: what identity rests on may have turned
+    /// out to be somebody else's since.
+    fn holds(&self, engine: &Engine, index: LogIndex, leaf: &OpenLeaf) -> bool {
+        if self.tiers.contains_key(&index) {
+            return true;
+        }
+        let observation = engine.hasher().facts(leaf).event.map(|event| observation_id(&event.dedupe));
+        let moved = |known: &Known| observation.is_some_and(|id| known.whose(&id).is_some());
+        !engine.identity().read(moved).0
+    }
+}
+
 fn package(
     engine: &Engine,
     shown: &mut Shown,
     (head, access_head): (&Head, &Head),
     query: Query,
+    found: Option<Closure>,
 ) -> Result<Package, AnswerError> {
     let id = query.request.customer_id_hash.as_str();
-    let lookup = engine.lookup();
-    let subject = match GlobalCustomerId::try_from(id) {
-        Ok(subject) if !lookup.subject(subject)?.is_empty() => Some(subject),
-        Ok(_) | Err(_) => lookup.customer(&engine.hasher().customer(id))?,
-    };
+    let mut scope = scope(engine, id, found)?;
+    let subject = scope.ids.first().copied();
     shown.at(head.size.get());
     // That somebody is known here, or not, is an answer too.
     shown.about(subject);
     let mut events = Vec::new();
     let mut closed: u64 = 0;
-    let indices = subject.map(|subject| lookup.subject(subject)).transpose()?.unwrap_or_default();
-    for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-        match event(engine, head, index, query.range_ms) {
-            Ok(Some(event)) => {
-                shown.leaf(subject, index);
+    let mut probable: u64 = 0;
+    for index in scope.indices.clone().into_iter().filter(|index| index.get() < head.size.get()) {
+        match event(engine, head, index, query.range_ms, &scope) {
+            Ok(Some((event, named))) => {
+                // Under the id that the leaf names, so that it is found when that leaf is erased.
+                shown.leaf(Some(named), index);
                 events.push(event);
+                probable += u64::from(scope.tiers.get(&index).is_some_and(|tier| *tier != Tier::Verified));
+                if !scope.ids.contains(&named) {
+                    scope.ids.push(named);
+                }
             }
             Ok(None) => {}
             // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
@@ -189,13 +281,26 @@ fn package(
             Err(error) => return Err(error),
         }
     }
+    let mut reasons = Vec::new();
+    if closed > 0 {
+        reasons.push("the keys of further events were destroyed".to_owned());
+    }
+    if probable > 0 {
+        reasons.push(format!(
+            "{probable} events are the person's by all that is known, but not proved: review them"
+        ));
+    }
+    if scope.ambiguous > 0 {
+        let count = scope.ambiguous;
+        reasons.push(format!("{count} events may be this person's or somebody else's and are not shown"));
+    }
     let own = SystemCoverage {
         system: "idtrail".to_owned(),
         status: SystemStatus::Answered,
         events: events.len() as u64,
-        reason: (closed > 0).then(|| "the keys of further events were destroyed".to_owned()),
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     };
-    let waiting = quarantined(engine, id, subject)?;
+    let waiting = quarantined(engine, id, &scope.ids)?;
     let quarantine = SystemCoverage {
         system: "idtrail-quarantine".to_owned(),
         status: SystemStatus::Answered,
@@ -207,13 +312,16 @@ fn package(
     let mut package = Package {
         format: FORMAT.to_owned(),
         request: query.request,
-        customer: subject
-            .map(|subject| Customer { global_customer_id: subject.to_string(), tier: "VERIFIED".to_owned() }),
+        customer: subject.map(|subject| Customer {
+            global_customer_id: subject.to_string(),
+            aliases: scope.ids.iter().skip(1).map(ToString::to_string).collect(),
+            tier: if probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
+        }),
         as_of: vec![AsOf { origin: origin.clone(), size: head.size.get(), root_hash: head.root.to_string() }],
         checkpoints: vec![SignedCheckpoint { origin, checkpoint: head.checkpoint.to_string() }],
         coverage: Coverage { complete: true, systems: vec![own, quarantine] },
         events,
-        access_log: subject.map(|subject| accesses(engine, access_head, subject)).transpose()?,
+        access_log: subject.map(|_| accesses(engine, access_head, &scope.ids)).transpose()?,
         manifest: None,
     };
     sign_manifest(&mut package, engine.evidence_signer())?;
@@ -221,10 +329,14 @@ fn package(
 }
 
 /// Returns who was shown the customer's events before this request, but not which person acted.
-fn accesses(engine: &Engine, head: &Head, subject: GlobalCustomerId) -> Result<AccessPart, AnswerError> {
+fn accesses(engine: &Engine, head: &Head, ids: &[GlobalCustomerId]) -> Result<AccessPart, AnswerError> {
     let access = engine.access();
     let mut events = Vec::new();
-    for index in access.lookup().subject(subject)?.into_iter().filter(|index| index.get() < head.size.get()) {
+    let mut indices = BTreeSet::new();
+    for id in ids {
+        indices.extend(access.lookup().subject(*id)?);
+    }
+    for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
         let bytes = access.reader().entry(index)?;
         let (open, key) = match access.open_without_person(index, &bytes) {
             Ok(open) => open,
@@ -243,11 +355,12 @@ fn accesses(engine: &Engine, head: &Head, subject: GlobalCustomerId) -> Result<A
 
 /// Counts the events of a customer that are in the quarantine: by the id that was asked for, or by an id of this
 /// customer.
-fn quarantined(engine: &Engine, id: &str, subject: Option<GlobalCustomerId>) -> Result<u64, AnswerError> {
+fn quarantined(engine: &Engine, id: &str, ids: &[GlobalCustomerId]) -> Result<u64, AnswerError> {
     let asked = engine.hasher().customer(id);
     let mut count = 0;
     for (customer, entries) in engine.quarantine().customers() {
-        if customer == asked || subject.is_some() && engine.lookup().customer(&customer)? == subject {
+        if customer == asked || engine.lookup().customer(&customer)?.is_some_and(|owner| ids.contains(&owner))
+        {
             count += entries;
         }
     }
@@ -259,10 +372,14 @@ fn event(
     head: &Head,
     index: LogIndex,
     range_ms: Option<(i64, i64)>,
-) -> Result<Option<EvidenceEvent>, AnswerError> {
+    scope: &Scope,
+) -> Result<Option<(EvidenceEvent, GlobalCustomerId)>, AnswerError> {
     let reader = engine.reader();
     let bytes = reader.entry(index)?;
     let disclosed = engine.open_leaf(index, &bytes)?;
+    let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, index, &disclosed.leaf)) else {
+        return Ok(None);
+    };
     if let Some((from, to)) = range_ms {
         let time = disclosed
             .leaf
@@ -278,5 +395,6 @@ fn event(
     }
     let proof = reader.inclusion_proof(index, head.size)?;
     let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-    Ok(Some(EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &proof)))
+    let event = EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &proof);
+    Ok(Some((event, named)))
 }

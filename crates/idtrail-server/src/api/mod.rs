@@ -30,17 +30,20 @@ use crate::sinks::Sinks;
 pub mod access_log;
 pub mod batch;
 mod body;
+pub mod customers;
 pub mod disclosure;
 pub mod dsar;
 mod envelope;
 pub mod events;
 pub mod health;
+pub mod identity;
 mod intake;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
 pub mod shred;
 pub mod sinks;
+pub mod steward;
 pub mod tiles;
 
 /// What all handlers share.
@@ -199,6 +202,16 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
         .routes(routes!(quarantine::balance))
+        .routes(routes!(identity::resolve))
+        .routes(routes!(identity::tokenize))
+        .routes(routes!(identity::lookup))
+        .routes(routes!(steward::assert))
+        .routes(routes!(steward::merge))
+        .routes(routes!(steward::split))
+        .routes(routes!(steward::simulate))
+        .routes(routes!(steward::quarantine))
+        .routes(routes!(customers::show))
+        .routes(routes!(customers::explain))
         .routes(routes!(dsar::audit_trail))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))

@@ -100,7 +100,7 @@ impl<'c> Demo<'c> {
         let settings = Settings::load(&*context.disk, &made.config)?;
         let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
         let now_ms = context.clock.wall_ms();
-        let roles: RoleSet = [Role::Ingest, Role::Dpo, Role::Auditor].into_iter().collect();
+        let roles: RoleSet = [Role::Ingest, Role::Resolve, Role::Dpo, Role::Auditor].into_iter().collect();
         let new =
             NewKey { env: "demo".to_owned(), name: "contact-centre".to_owned(), roles, expires_ms: None };
         let key = store.create_key(&*context.entropy, now_ms, new)?;
@@ -158,7 +158,8 @@ impl<'c> Demo<'c> {
         ));
         self.say(&format!("   {}", path.display()));
         self.tamper_with_package(&package, &policy)?;
-        self.tamper_with_copy(engine).await
+        self.tamper_with_copy(engine).await?;
+        self.one_person(address, &token, &policy).await
     }
 
     async fn send_events(&self, address: SocketAddr) -> Result<(), Failure> {
@@ -224,6 +225,62 @@ impl<'c> Demo<'c> {
         let (status, bytes) = exchange(&*self.network, address, path, body, &self.key, Some(token)).await?;
         expect(status == StatusCode::OK, "the request for access was not answered")?;
         Ok(bytes.to_vec())
+    }
+
+    /// One person calls and writes; a chat shows that both are the same, and access by the phone number finds all three.
+    async fn one_person(
+        &self,
+        address: SocketAddr,
+        token: &str,
+        policy: &idtrail_tlog::Policy,
+    ) -> Result<(), Failure> {
+        let phone = json!({ "type": "phone", "value": "+14155552671", "assurance": 1 });
+        let mail = json!({ "type": "email", "value": "jane.doe@example.com", "assurance": 2 });
+        let customer = json!({ "type": "customer_ref", "value": "C-1001", "assurance": 3 });
+        let contacts = [
+            ("VOICE", "demo-call", json!([phone])),
+            ("EMAIL", "demo-mail", json!([mail])),
+            ("CHAT", "demo-chat", json!([customer, phone, mail])),
+        ];
+        let mut answers = Vec::new();
+        for (channel, interaction, identifiers) in contacts {
+            let body =
+                json!({ "interactionId": interaction, "channelType": channel, "identifiers": identifiers });
+            let body = body.to_string().into_bytes();
+            let (status, answer) = self.post(address, "/api/v1/identity/resolve", body, None).await?;
+            expect(status == StatusCode::CREATED, "a contact was not resolved")?;
+            answers.push(answer);
+        }
+        let text = |answer: &Value, name: &str| {
+            answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let last = answers.last().cloned().unwrap_or_default();
+        let gcid = text(&last, "gcid");
+        expect(text(&last, "outcome") == "MERGED", "the chat did not join the call and the mail")?;
+        let question = json!({ "identifier": phone, "requestType": "ACCESS" }).to_string().into_bytes();
+        let path = "/api/v1/compliance/dsar/audit-trail";
+        let (status, package) =
+            exchange(&*self.network, address, path, question, &self.key, Some(token)).await?;
+        expect(status == StatusCode::OK, "access by a telephone number was not answered")?;
+        let report = idtrail_verify::verify(&package, policy);
+        expect(report.verdict == Verdict::Verified, "the answer by a telephone number does not verify")?;
+        let whole: Value = serde_json::from_slice(&package).or_exit(Exit::Io)?;
+        let events = whole.get("events").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let found = |answer: &Value| {
+            let index = answer.get("receipt").and_then(|receipt| receipt.get("index"));
+            events.iter().any(|event| event.get("index") == index)
+        };
+        expect(answers.iter().all(found), "access by a telephone number does not find every contact")?;
+        self.say(&format!("7  A call, a mail and a chat: one customer, {gcid}"));
+        self.say(&format!(
+            "   the chat named the telephone number and the address together (rule {}): two customers before, one since",
+            text(&last, "ruleId")
+        ));
+        self.say(&format!(
+            "   access by the telephone number gives all {} events, verified; the number stands in none of them",
+            events.len()
+        ));
+        Ok(())
     }
 
     fn tamper_with_package(&self, package: &[u8], policy: &idtrail_tlog::Policy) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use idtrail_event::{Leaf, LeafKey, OpenLeaf};
 use idtrail_index::access::Access;
 use idtrail_index::facts::Hasher;
+use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::seal::{self, OpenError};
 use idtrail_index::trail::Trail;
@@ -92,7 +93,10 @@ impl AccessLog {
         let keyring = secure_keys(vault, &origin)?;
         let lookup = index::open(ports, settings, &place, hasher, vault.epoch())?;
         let suppression = vault.suppression().clone();
-        let mut state = State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup };
+        // Nobody's identity follows from an access.
+        let identity = Identity::default();
+        let mut state =
+            State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup, identity };
         let known_size = high_water.size(&origin);
         create_if_new(&*ports.disk, settings, &origin, known_size)?;
         let dir = access_directory(&settings.data_dir);

@@ -146,7 +146,9 @@ fn rebuild_one(
     let lookup = open(ports, settings, place, hasher, vault.epoch())?;
     let known = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?.size(&place.origin);
     let suppression = vault.suppression().clone();
-    let mut state = State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup };
+    let identity = idtrail_index::identity::Identity::default();
+    let mut state =
+        State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup, identity };
     let options = Options {
         dir: &place.log,
         origin: &place.origin,

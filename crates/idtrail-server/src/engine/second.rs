@@ -67,6 +67,7 @@ impl Second {
             clock: Arc::clone(&works.clock),
             keyring: access.keyring().clone(),
             reader: Arc::clone(access.reader()),
+            refold: None,
         };
         let note = customers_path(&settings.data_dir);
         let open = concerned::read(&*works.disk, &note)?;

@@ -20,6 +20,7 @@ use idtrail_tlog::{LogIndex, TreeSize};
 use idtrail_vault::{HoldInfo, Keyring, Vault, VaultError};
 use tokio::sync::oneshot;
 
+use super::identity::Refold;
 use super::retention::month_of_ms;
 use super::second::Second;
 
@@ -96,6 +97,18 @@ pub(super) struct Retention {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keyring: Keyring,
     pub(super) reader: Arc<idtrail_log::reader::Reader>,
+    /// What identity has to forget afterwards.
+    /// `None` for a log from which nobody's identity follows.
+    pub(super) refold: Option<Refold>,
+}
+
+impl Retention {
+    /// Makes identity forget what can no longer be read.
+    fn forget(&self) {
+        if let Some(refold) = &self.refold {
+            refold.run();
+        }
+    }
 }
 
 impl Desk {
@@ -115,6 +128,7 @@ impl Desk {
                 orders = settled,
                 "orders to destroy keys, left by a former process, were finished"
             );
+            retention.forget();
         }
         let (sender, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
@@ -208,7 +222,7 @@ fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, r
                     match job {
                         Job::Order(order, reply) => group.push((order, reply)),
                         Job::Other(job) => {
-                            carry_out(&mut shredder, &mut second, std::mem::take(&mut group));
+                            carry_out(&mut shredder, &mut second, std::mem::take(&mut group), &retention);
                             job(settle(&mut shredder, &mut second).map(|()| &mut shredder));
                             if let Err(error) = second.note_epoch() {
                                 warn(&error, "an index could not note the vault's epoch");
@@ -216,12 +230,15 @@ fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, r
                         }
                     }
                 }
-                carry_out(&mut shredder, &mut second, group);
+                carry_out(&mut shredder, &mut second, group, &retention);
             }
             Err(RecvTimeoutError::Timeout) => {
                 if shredder.is_open() || second.is_open() {
                     match settle(&mut shredder, &mut second) {
-                        Ok(()) => tracing::info!("orders to destroy keys were finished"),
+                        Ok(()) => {
+                            tracing::info!("orders to destroy keys were finished");
+                            retention.forget();
+                        }
                         Err(error) => warn(&error, "an order to destroy keys is still open"),
                     }
                 }
@@ -284,12 +301,21 @@ fn expire_second(second: &mut Second) {
     }
 }
 
-fn carry_out(shredder: &mut Shredder<Door>, second: &mut Second, group: Vec<(Order, Reply<Outcome>)>) {
+fn carry_out(
+    shredder: &mut Shredder<Door>,
+    second: &mut Second,
+    group: Vec<(Order, Reply<Outcome>)>,
+    retention: &Retention,
+) {
     if group.is_empty() {
         return;
     }
     let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    for (outcome, reply) in both(shredder, second, orders).into_iter().zip(replies) {
+    let outcomes = both(shredder, second, orders);
+    if outcomes.iter().flatten().any(|done| done.shredded > 0 && !done.repeated) {
+        retention.forget();
+    }
+    for (outcome, reply) in outcomes.into_iter().zip(replies) {
         match &outcome {
             Ok(done) => tracing::info!(
                 request = done.request_id,
@@ -322,7 +348,11 @@ fn expire(shredder: &mut Shredder<Door>, retention: &Retention) {
         Ok(periods) => {
             let request_id = format!("retention-{now_ms}");
             let order = Order { request_id, actor: None, task: Task::Expire { periods } };
-            for outcome in shredder.run(vec![order]) {
+            let outcomes = shredder.run(vec![order]);
+            if outcomes.iter().flatten().any(|done| done.shredded > 0) {
+                retention.forget();
+            }
+            for outcome in outcomes {
                 match outcome {
                     Ok(done) => tracing::info!(
                         request = done.request_id,

@@ -42,6 +42,7 @@ pub const ROLES: &str = "x-idtrail-roles";
 /// The groups of operations, in the order in which a reader meets them.
 const TAGS: &[(&str, &str)] = &[
     ("events", "Events in, receipts out."),
+    ("identity", "Whose an interaction is, and why."),
     ("rights", "What persons may ask for."),
     ("log", "The log for verifiers: checkpoints, tiles, sealed entries (C2SP tlog-tiles)."),
     ("sinks", "Outside systems that every event is delivered to."),

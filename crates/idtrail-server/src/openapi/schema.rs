@@ -236,6 +236,9 @@ pub struct EvidenceAccesses {
 pub struct EvidenceCustomer {
     /// The customer's one id, whatever identifiers it has.
     pub global_customer_id: String,
+    /// Other ids under which events of the same person stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// How sure the identification is.
     pub tier: String,
 }

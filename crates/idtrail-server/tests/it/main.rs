@@ -17,6 +17,7 @@ mod canary;
 mod cluster;
 mod commands;
 mod damaged_disk;
+mod identity;
 mod intake;
 mod kills;
 mod network;

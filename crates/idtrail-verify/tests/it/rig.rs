@@ -230,7 +230,11 @@ pub(crate) fn answer(logs: &[(&Log, &[u64])]) -> Package {
             request_type: "ACCESS".to_owned(),
             date_range: None,
         },
-        customer: Some(Customer { global_customer_id: customer().to_string(), tier: "VERIFIED".to_owned() }),
+        customer: Some(Customer {
+            global_customer_id: customer().to_string(),
+            aliases: Vec::new(),
+            tier: "VERIFIED".to_owned(),
+        }),
         as_of: logs.iter().map(|(log, _)| tree(log)).collect(),
         checkpoints: logs.iter().map(|(log, _)| signed(log)).collect(),
         coverage: Coverage {

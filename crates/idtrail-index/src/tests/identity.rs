@@ -1,0 +1,164 @@
+//! Identity in the trail: who is whose, what follows, and the same state from the leaves alone.
+
+use idtrail_event::{ChannelCode, IdentifierToken, IdentifierType};
+use idtrail_identity::assertion::Subject;
+use idtrail_identity::{Assurance, Sighting};
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::Resolution;
+use crate::identity::{hashed, reference};
+
+fn hash(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+fn event(number: usize, customer: Option<&str>, phone: Option<u8>, account: Option<u8>) -> Value {
+    json!({ "auditEvent": {
+        "eventType": "IDENTITY_RESOLUTION",
+        "timestamp": "2023-10-27T14:30:00Z",
+        "interactionId": format!("i-{}", number % 5),
+        "channelType": "VOICE",
+        "resolvedCustomerId": customer,
+        "resolutionSource": "test",
+        "piiContext": { "phoneHash": phone.map(hash), "emailHash": null, "accountNumberHash": account.map(hash) },
+        "complianceFlags": { "gdprConsentRecorded": true, "dataSubjectRequestPending": false },
+        "agentId": null,
+        "queueId": "q",
+        "number": number,
+    }})
+}
+
+impl Running {
+    fn subject(&self, index: LogIndex) -> GlobalCustomerId {
+        let leaf = open(&self.keyring, index, &self.reader().entry(index).unwrap()).unwrap().leaf;
+        leaf.subject.unwrap()
+    }
+
+    fn post_at(&mut self, installation: &Installation, body: &Value) -> LogIndex {
+        match self.post(installation, body, None) {
+            Answer::Appended { first, .. } => first,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn resolve(&mut self, sightings: Vec<Sighting>, id: &str) -> Answer<Refusal> {
+        let event = json!({ "timestamp": "2023-10-27T15:00:00Z", "interactionId": "i-9" });
+        let Value::Object(event) = event else { unreachable!() };
+        let request =
+            Resolution { event, channel: ChannelCode::VOICE, time_ms: 1_698_418_800_000, sightings };
+        let dedupe = Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned();
+        let command = Command::resolve(&self.hasher, request, "crm", None, dedupe);
+        self.submit(vec![command]).pop().unwrap()
+    }
+}
+
+#[test]
+fn one_person_over_several_events_has_one_id() {
+    let installation = Installation::new(31);
+    let mut running = installation.start();
+    let first = running.post_at(&installation, &event(1, Some("anna"), Some(1), Some(2)));
+    let by_phone = running.post_at(&installation, &event(2, None, Some(1), None));
+    let by_account = running.post_at(&installation, &event(3, None, None, Some(2)));
+    let anna = running.subject(first);
+    assert_eq!(running.subject(by_phone), anna);
+    assert_eq!(running.subject(by_account), anna);
+    // The global id itself names the customer as well.
+    let named = running.post_at(&installation, &event(4, Some(&anna.to_string()), None, None));
+    assert_eq!(running.subject(named), anna);
+    let keys = running.hasher.identifiers().unwrap();
+    let phone = hashed(keys, IdentifierType::PHONE, &hash(1), None).unwrap().identifier;
+    let customer = reference(&running.hasher.customer("anna")).identifier;
+    for subject in [Subject::Customer(anna), Subject::Identifier(phone), Subject::Identifier(customer)] {
+        let (closure, _) = running.identity.read(|state| state.closure(&subject).unwrap());
+        assert_eq!(closure.customer.gcid, anna);
+        let indices: Vec<_> = closure.interactions.iter().map(|one| one.index).collect();
+        assert_eq!(indices, [first, by_phone, by_account, named]);
+    }
+}
+
+#[test]
+fn customers_that_turn_out_to_be_one_are_merged_by_leaves_of_their_own() {
+    let installation = Installation::new(32);
+    let mut running = installation.start();
+    let one = running.post_at(&installation, &event(1, None, Some(1), None));
+    let other = running.post_at(&installation, &event(2, None, None, Some(2)));
+    let (one, other) = (running.subject(one), running.subject(other));
+    assert_ne!(one, other);
+    let before = running.reader().size().get();
+    running.post_at(&installation, &event(3, Some("anna"), Some(1), Some(2)));
+    let after = running.reader().size().get();
+    let mut merged = Vec::new();
+    for index in (before + 1..after).map(LogIndex::new) {
+        let leaf = open(&running.keyring, index, &running.reader().entry(index).unwrap()).unwrap().leaf;
+        if leaf.header.event_type == TypeCode::IDENTITY_MERGE {
+            merged.push(leaf.subject.unwrap());
+        }
+    }
+    assert!(merged.contains(&one) && merged.contains(&other), "{merged:?}");
+    for id in [one, other] {
+        assert_eq!(running.identity.read(|state| state.current(&id)).0, Some(one));
+    }
+    running.lookup.settle().unwrap();
+    assert_eq!(running.lookup.subject(other).unwrap().len(), 2);
+}
+
+#[test]
+fn a_resolution_is_decided_once() {
+    let installation = Installation::new(33);
+    let mut running = installation.start();
+    let phone = Sighting::new(IdentifierType::PHONE, IdentifierToken::new([7; 32]), Assurance::NETWORK);
+    let Answer::Appended { first, .. } = running.resolve(vec![phone.clone()], "a") else { panic!() };
+    assert!(matches!(running.resolve(vec![phone.clone()], "a"), Answer::Existing(index) if index == first));
+    assert!(matches!(
+        running.resolve(vec![], "a"),
+        Answer::Refused(Refusal::Conflict(index)) if index == first
+    ));
+    let Answer::Appended { first: second, .. } = running.resolve(vec![phone], "b") else { panic!() };
+    assert_eq!(running.subject(first), running.subject(second));
+    let Answer::Appended { first: nobody, .. } = running.resolve(vec![], "c") else { panic!() };
+    let leaf = open(&running.keyring, nobody, &running.reader().entry(nobody).unwrap()).unwrap().leaf;
+    assert_eq!(leaf.header.event_type, TypeCode::ANONYMOUS);
+    assert_ne!(leaf.subject.unwrap(), running.subject(first));
+    // A later event that names the anonymous customer stays with it.
+    let body = event(1, Some(&leaf.subject.unwrap().to_string()), None, None);
+    let index = running.post_at(&installation, &body);
+    assert_eq!(running.subject(index), running.subject(nobody), "an anonymous customer is still one");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_leaves_alone_give_the_same_state(
+        seed in 100_u64..1000,
+        said in proptest::collection::vec((0_u8..5, 0_u8..6, 0_u8..5, proptest::bool::ANY), 1..60),
+    ) {
+        let installation = Installation::new(seed);
+        let mut running = installation.start();
+        for (number, (customer, phone, account, resolves)) in said.into_iter().enumerate() {
+            if resolves {
+                let kind = IdentifierType::PHONE;
+                let mut seen = Sighting::new(kind, IdentifierToken::new([phone; 32]), Assurance::NETWORK);
+                let keys = running.hasher.identifiers().unwrap();
+                // Whoever shows the value proves that the hash in other events is its hash.
+                seen.aliases.extend(hashed(keys, kind, &hash(phone), None).map(|seen| seen.identifier.token));
+                running.resolve(vec![seen], &format!("r-{number}"));
+            } else {
+                let name = format!("customer-{customer}");
+                let body = event(
+                    number,
+                    (customer > 0).then_some(&*name),
+                    (phone > 0).then_some(phone),
+                    (account > 0).then_some(account),
+                );
+                running.post(&installation, &body, None);
+            }
+        }
+        running.identity.read(|state| state.check().unwrap());
+        let live = running.snapshot();
+        drop(running);
+        let rebuilt = installation.start();
+        prop_assert_eq!(live, rebuilt.snapshot(), "seed {}", seed);
+    }
+}

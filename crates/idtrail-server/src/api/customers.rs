@@ -1,0 +1,217 @@
+//! `GET /api/v1/customers/…`: what is known of a customer, today or at a time, and why.
+//!
+//! An id that was never given, one that was erased and one that stands for an anonymous interaction are answered alike:
+//! from outside nobody can tell them apart.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use http::StatusCode;
+use idtrail_event::{GlobalCustomerId, time_ms, time_text};
+use idtrail_identity::assertion::Subject;
+use idtrail_identity::read::{Closure, CustomerState, Explanation};
+use idtrail_identity::ruleset::types;
+use idtrail_identity::{Identifier, IdentityError, State as Known};
+use idtrail_tlog::LogIndex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::identity::{durable, type_name};
+use super::{AppState, answer};
+use crate::auth::CallingSystem;
+use crate::credentials::Role;
+use crate::openapi;
+use crate::problem::Problem;
+
+/// When a customer is looked at.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct When {
+    /// The customer as it was at this time, by what is known today: RFC 3339.
+    pub as_of: Option<String>,
+    /// What was believed when this leaf of the log had been taken over.
+    pub recorded_as_of: Option<u64>,
+}
+
+/// Shows a customer
+///
+/// By any of its ids: the id of today, the other ids, the identifiers (as tokens) and how many interactions there are.
+///
+/// # Errors
+/// 400, 401, 403, 404, 429 or 503.
+#[utoipa::path(
+    get,
+    path = "/api/v1/customers/{gcid}",
+    operation_id = "show_customer",
+    tag = "identity",
+    params(
+        ("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("asOf" = Option<String>, Query, description = "As it was at this time, by what is known today: RFC 3339.", nullable = false, example = "2026-09-01T00:00:00Z"),
+        ("recordedAsOf" = Option<u64>, Query, description = "What was believed when this leaf had been taken over.", nullable = false)
+    ),
+    responses(
+        (status = 200, description = "The customer.", body = serde_json::Map<String, Value>),
+        openapi::RequestProblem,
+        openapi::NotFoundProblem,
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+)]
+pub async fn show(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    Path(gcid): Path<String>,
+    when: Result<Query<When>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let gcid = admit(&state, &system, &gcid)?;
+    let Query(when) = when?;
+    let as_of = match &when.as_of {
+        None => None,
+        Some(text) => match time_ms(text).and_then(|ms| u64::try_from(ms).ok()) {
+            Some(ms) => Some(ms),
+            None => return Err(Problem::malformed_request("asOf must be an RFC 3339 time since 1970")),
+        },
+    };
+    if as_of.is_some() && when.recorded_as_of.is_some() {
+        return Err(Problem::malformed_request("send asOf or recordedAsOf, not both"));
+    }
+    let (shown, next) = state.engine().identity().read(|known| {
+        named(known, gcid)?;
+        let subject = Subject::Customer(gcid);
+        match (as_of, when.recorded_as_of) {
+            (None, Some(index)) => {
+                let believed = known.recorded_as_of(&gcid, LogIndex::new(index))?;
+                Ok(json!({
+                    "gcid": believed.gcid.to_string(),
+                    "recordedAsOf": index,
+                    "identifiers": believed.identifiers.iter().map(identifier).collect::<Vec<_>>(),
+                }))
+            }
+            (Some(time), _) => known.as_of(&subject, time).map(|closure| customer(&closure)),
+            _ => known.closure(&subject).map(|closure| customer(&closure)),
+        }
+    });
+    durable(&state, next).await?;
+    Ok(answer(StatusCode::OK, &shown.map_err(|error| problem(&error))?))
+}
+
+/// Says why identifiers belong to one customer
+///
+/// The path of evidence from the strongest identifier to each of the others, with the leaves that it rests on, and the
+/// links that were refused.
+///
+/// # Errors
+/// 401, 403, 404, 429 or 503.
+#[utoipa::path(
+    get,
+    path = "/api/v1/customers/{gcid}/explain",
+    operation_id = "explain_customer",
+    tag = "identity",
+    params(("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa")),
+    responses(
+        (status = 200, description = "The reasons.", body = serde_json::Map<String, Value>),
+        openapi::NotFoundProblem,
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+)]
+pub async fn explain(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    Path(gcid): Path<String>,
+) -> Result<Response, Problem> {
+    let gcid = admit(&state, &system, &gcid)?;
+    let read = |known: &Known| {
+        named(known, gcid)?;
+        known.explain(&Subject::Customer(gcid)).map(|why| explanation(&why))
+    };
+    let (shown, next) = state.engine().identity().read(read);
+    durable(&state, next).await?;
+    Ok(answer(StatusCode::OK, &shown.map_err(|error| problem(&error))?))
+}
+
+fn admit(state: &AppState, system: &CallingSystem, gcid: &str) -> Result<GlobalCustomerId, Problem> {
+    state.admit_reader(system, &[Role::Dpo, Role::Auditor])?;
+    // An id that cannot be one is as little there as one that was never given.
+    GlobalCustomerId::try_from(gcid).map_err(|_| not_found())
+}
+
+/// Goes on only for a customer who is known by more than an interaction.
+fn named(known: &Known, gcid: GlobalCustomerId) -> Result<(), IdentityError> {
+    let customer = known.customer(&gcid)?;
+    let is_named = customer.identifiers.iter().any(|owned| owned.identifier.kind != types::INTERACTION);
+    if is_named { Ok(()) } else { Err(IdentityError::NotKnown { what: "customer" }) }
+}
+
+fn not_found() -> Problem {
+    Problem::not_found("there is no customer of this id")
+}
+
+fn problem(error: &IdentityError) -> Problem {
+    tracing::debug!(error = error as &dyn std::error::Error, "a customer is not shown");
+    not_found()
+}
+
+fn identifier(identifier: &Identifier) -> Value {
+    json!({ "type": type_name(identifier.kind), "token": identifier.token.to_string() })
+}
+
+fn customer(closure: &Closure) -> Value {
+    let known = &closure.customer;
+    let identifiers = known.identifiers.iter().map(|owned| {
+        json!({
+            "type": type_name(owned.identifier.kind),
+            "token": owned.identifier.token.to_string(),
+            "from": time_text(owned.from_ms),
+            "to": owned.to_ms.map(time_text),
+        })
+    });
+    json!({
+        "gcid": known.gcid.to_string(),
+        "state": if known.state == CustomerState::Held { "HELD" } else { "ACTIVE" },
+        "aliases": known.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "identifiers": identifiers.collect::<Vec<_>>(),
+        "interactions": closure.interactions.iter().map(|one| json!({
+            "index": one.index.get(),
+            "timestamp": time_text(one.time_ms),
+            "tier": one.tier.name(),
+            "believed": one.believed.to_string(),
+        })).collect::<Vec<_>>(),
+        "ambiguous": closure.ambiguous,
+    })
+}
+
+fn explanation(why: &Explanation) -> Value {
+    let links = why.links.iter().map(|link| {
+        json!({
+            "from": identifier(&link.from),
+            "to": identifier(&link.to),
+            "ruleId": link.rule.name(),
+            "support": link.support,
+            "assurance": link.assurance,
+            "firstSeen": link.seen_ms.map(|(first, _)| time_text(first)),
+            "lastSeen": link.seen_ms.map(|(_, last)| time_text(last)),
+            "evidence": link.evidence.iter().map(|one| json!({
+                "observationId": one.observation.to_string(),
+                "index": one.index.get(),
+            })).collect::<Vec<_>>(),
+            "assertions": link.assertions,
+        })
+    });
+    let refused = why.refused.iter().map(|link| {
+        json!({
+            "between": link.ends.iter().map(identifier).collect::<Vec<_>>(),
+            "guard": link.guard.name(),
+            "quarantineId": format!("q-{}", link.number),
+            "since": link.since.get(),
+        })
+    });
+    json!({
+        "gcid": why.gcid.to_string(),
+        "anchor": identifier(&why.anchor),
+        "links": links.collect::<Vec<_>>(),
+        "refused": refused.collect::<Vec<_>>(),
+    })
+}

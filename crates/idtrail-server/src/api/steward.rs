@@ -1,0 +1,366 @@
+//! What persons state about identities: that two customers are one, that they are not, what an identifier is worth.
+//!
+//! Every statement is a leaf with its reason and the person who made it, and can be taken back by another one (`REVOKE`):
+//! what followed from it is undone then, because customers follow from evidence and statements alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use idtrail_event::GlobalCustomerId;
+use idtrail_identity::assertion::{Assertion, AssertionKind, Subject};
+use idtrail_identity::simulate::Simulation;
+use idtrail_identity::{Actor, ErrorKind, IdentityError};
+use idtrail_index::assertion::from_json;
+use idtrail_index::trail::{Command, Refusal};
+use idtrail_log::commit::Answer;
+use idtrail_tlog::LogIndex;
+use serde_json::{Value, json};
+
+use super::identity::{durable, type_name, wrong};
+use super::{AppState, answer, blocking, body, events};
+use crate::auth::{CallingSystem, Person};
+use crate::credentials::Role;
+use crate::openapi;
+use crate::problem::Problem;
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const REASON_CHARS_MAX: usize = 500;
+/// Refused links that one answer lists.
+const QUARANTINE_MAX: usize = 1_000;
+
+/// States something about identities
+///
+/// SAME, NOT_SAME, BLOCK, MARK_SHARED, TRANSFER, HOLD, or REVOKE of an earlier one. With the reason it becomes a leaf.
+///
+/// # Errors
+/// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/assertions",
+    operation_id = "assert_identity",
+    tag = "identity",
+    request_body(
+        content = serde_json::Map<String, Value>,
+        example = json!({
+            "kind": "SAME", "reason": "the customer said so on the phone",
+            "subjects": ["gc_aaaaaaaaaaaaaaaaaaaaaaaaaa", "gc_aeaaaaaaaaaaaaaaaaaaaaaaaa"]
+        })
+    ),
+    responses(
+        (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+)]
+pub async fn assert(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    person: Person,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let value = steward(&state, &system, &person, &headers, body).await?;
+    let kind = kind(&value)?;
+    state_it(&state, &person, kind, &value).await
+}
+
+/// Makes one customer of two
+///
+/// # Errors
+/// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/customers:merge",
+    operation_id = "merge_customers",
+    tag = "identity",
+    request_body(
+        content = serde_json::Map<String, Value>,
+        example = json!({
+            "gcids": ["gc_aaaaaaaaaaaaaaaaaaaaaaaaaa", "gc_aeaaaaaaaaaaaaaaaaaaaaaaaa"], "reason": "one person"
+        })
+    ),
+    responses(
+        (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+)]
+pub async fn merge(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    person: Person,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let value = steward(&state, &system, &person, &headers, body).await?;
+    state_it(&state, &person, merged(&value)?, &value).await
+}
+
+/// Takes customers apart that are not one
+///
+/// Nobody of `left` is anybody of `right`: ids or identifiers. Former ids come back where they lived.
+///
+/// # Errors
+/// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/customers:split",
+    operation_id = "split_customer",
+    tag = "identity",
+    request_body(
+        content = serde_json::Map<String, Value>,
+        example = json!({
+            "left": ["gc_aaaaaaaaaaaaaaaaaaaaaaaaaa"], "right": ["gc_aeaaaaaaaaaaaaaaaaaaaaaaaa"],
+            "reason": "father and son"
+        })
+    ),
+    responses(
+        (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+)]
+pub async fn split(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    person: Person,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut value = steward(&state, &system, &person, &headers, body).await?;
+    if let Value::Object(members) = &mut value {
+        members.insert("kind".to_owned(), "NOT_SAME".into());
+    }
+    let mut kind = kind(&value)?;
+    if let AssertionKind::NotSame(left, right) = &mut kind {
+        // Ids of one customer are told apart by where they lived before.
+        let (homes, _) = state.engine().identity().read(|known| {
+            let home = |subject: &Subject| match subject {
+                Subject::Customer(gcid) => known.home_of(gcid).map_or(*subject, Subject::Identifier),
+                Subject::Identifier(_) => *subject,
+            };
+            [&*left, &*right].map(|side| side.iter().map(home).collect::<Vec<_>>())
+        });
+        [*left, *right] = homes;
+    }
+    state_it(&state, &person, kind, &value).await
+}
+
+/// Says what a statement would do, and does nothing
+///
+/// # Errors
+/// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/customers:simulate",
+    operation_id = "simulate_assertion",
+    tag = "identity",
+    request_body(
+        content = serde_json::Map<String, Value>,
+        example = json!({
+            "kind": "SAME",
+            "subjects": ["gc_aaaaaaaaaaaaaaaaaaaaaaaaaa", "gc_aeaaaaaaaaaaaaaaaaaaaaaaaa"]
+        })
+    ),
+    responses(
+        (status = 200, description = "What would follow.", body = serde_json::Map<String, Value>),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem,
+        openapi::ConflictProblem
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+)]
+pub async fn simulate(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    person: Person,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let value = steward(&state, &system, &person, &headers, body).await?;
+    let (simulation, next) = state.engine().identity().simulate(&kind(&value)?);
+    let simulation = simulation.map_err(|error| problem(&error))?;
+    durable(&state, next).await?;
+    Ok(answer(StatusCode::OK, &simulated(&simulation)))
+}
+
+/// Lists links that were refused
+///
+/// Oldest first: two identifiers that were seen together and stay apart, the guard that refused them, and the customers on
+/// both sides. At most 1,000.
+///
+/// # Errors
+/// 401, 403, 429 or 503.
+#[utoipa::path(
+    get,
+    path = "/api/v1/identity/quarantine",
+    operation_id = "list_identity_quarantine",
+    tag = "identity",
+    responses(
+        (status = 200, description = "The refused links.", body = serde_json::Map<String, Value>),
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+)]
+pub async fn quarantine(State(state): State<AppState>, system: CallingSystem) -> Result<Response, Problem> {
+    state.admit_reader(&system, &[Role::Dpo, Role::Auditor])?;
+    let (refused, next) = state.engine().identity().read(|known| known.quarantine(None, QUARANTINE_MAX));
+    durable(&state, next).await?;
+    let entries = refused.iter().map(|link| {
+        json!({
+            "quarantineId": format!("q-{}", link.number),
+            "guard": link.guard.name(),
+            "since": link.since.get(),
+            "between": link.ends.iter().map(|end| json!({
+                "type": type_name(end.kind), "token": end.token.to_string(),
+            })).collect::<Vec<_>>(),
+            "gcids": link.gcids.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        })
+    });
+    Ok(answer(StatusCode::OK, &json!({ "entries": entries.collect::<Vec<_>>() })))
+}
+
+async fn steward(
+    state: &AppState,
+    system: &CallingSystem,
+    person: &Person,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Value, Problem> {
+    system.require(&[Role::Dpo])?;
+    person.require(&[Role::Dpo])?;
+    state.budgets().take_read(system.key_id())?;
+    body::json(headers, body, BODY_BYTES_MAX).await
+}
+
+fn kind(value: &Value) -> Result<AssertionKind, Problem> {
+    from_json(value).map_err(|member| {
+        Problem::invalid(vec![wrong(
+            &format!("/{member}"),
+            "it is missing, of another form, or names too many",
+        )])
+    })
+}
+
+fn merged(value: &Value) -> Result<AssertionKind, Problem> {
+    let gcid = |value: &Value| GlobalCustomerId::try_from(value.as_str()?).ok();
+    match value.get("gcids").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([a, b]) => match (gcid(a), gcid(b)) {
+            (Some(a), Some(b)) => Ok(AssertionKind::Same(Subject::Customer(a), Subject::Customer(b))),
+            _ => Err(Problem::invalid(vec![wrong("/gcids", "an id is not a global id")])),
+        },
+        _ => Err(Problem::invalid(vec![wrong("/gcids", "it is not a list of two ids")])),
+    }
+}
+
+async fn state_it(
+    state: &AppState,
+    person: &Person,
+    kind: AssertionKind,
+    value: &Value,
+) -> Result<Response, Problem> {
+    let reason = value.get("reason").and_then(Value::as_str).map(str::trim);
+    let Some(reason) = reason.filter(|text| (1..=REASON_CHARS_MAX).contains(&text.chars().count())) else {
+        return Err(Problem::invalid(vec![wrong(
+            "/reason",
+            "it is missing or not a text of 1 to 500 characters",
+        )]));
+    };
+    if reason.contains('@') || reason.chars().filter(char::is_ascii_digit).count() > 5 {
+        return Err(Problem::invalid(vec![wrong(
+            "/reason",
+            "it may hold an address or a number; leave them out",
+        )]));
+    }
+    let engine = state.engine();
+    let (simulation, _) = engine.identity().simulate(&kind);
+    let simulation = simulation.map_err(|error| problem(&error))?;
+    let assertion = Assertion { kind, actor: Actor::Steward, reason: reason.to_owned(), approver: None };
+    let receiver = engine
+        .submit(Command::assert(assertion, Some(person.id())))
+        .map_err(|error| events::unavailable(&error))?;
+    let outcome = tokio::time::timeout(state.request_timeout(), receiver)
+        .await
+        .map_err(|_| Problem::unavailable("the statement was not stored in time; it may be stored later", 1))?
+        .map_err(|_| Problem::unavailable("the log has stopped", 5))?
+        .map_err(|error| events::unavailable(&error))?;
+    match outcome {
+        Answer::Appended { first, .. } => {
+            let engine = Arc::clone(engine);
+            let read = move || number(&engine, first);
+            let (number, leaf_hash) = blocking(read).await?;
+            Ok(answer(
+                StatusCode::CREATED,
+                &json!({
+                    "assertionId": number,
+                    "index": first.get(),
+                    "leafHash": leaf_hash,
+                    "effect": simulated(&simulation),
+                }),
+            ))
+        }
+        Answer::Existing(_)
+        | Answer::Refused(
+            Refusal::Unavailable | Refusal::Erased | Refusal::ErasedConflict | Refusal::Conflict(_),
+        ) => Err(Problem::unavailable("what the statement is about has changed; look at it again", 1)),
+    }
+}
+
+fn number(engine: &crate::engine::Engine, index: LogIndex) -> Result<(Value, String), Problem> {
+    let unreadable = |error: &(dyn std::error::Error + 'static)| {
+        tracing::error!(error, "a statement cannot be read");
+        Problem::unavailable("the statement cannot be read", 5)
+    };
+    let bytes = engine.reader().entry(index).map_err(|error| unreadable(&error))?;
+    let leaf = engine.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
+    let hash = engine.reader().leaf_hash(index).map_err(|error| unreadable(&error))?;
+    let number = leaf.body.get("auditEvent").and_then(|event| event.get("identity")?.get("assertionId"));
+    Ok((number.cloned().unwrap_or_default(), hash.to_string()))
+}
+
+fn simulated(simulation: &Simulation) -> Value {
+    let texts = |ids: &[GlobalCustomerId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "merges": simulation.merges.iter().map(|ids| texts(ids)).collect::<Vec<_>>(),
+        "splits": simulation.splits.iter().map(|split| json!({
+            "from": split.from.to_string(),
+            "parts": split.parts.iter().map(Vec::len).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "states": simulation.states.iter().map(|(id, state)| json!({
+            "type": type_name(id.kind), "token": id.token.to_string(), "to": state.name(),
+        })).collect::<Vec<_>>(),
+        "refused": simulation.refused.len(),
+    })
+}
+
+fn problem(error: &IdentityError) -> Problem {
+    match error {
+        IdentityError::Contradicts { .. } => {
+            Problem::conflict("it contradicts a statement in force; revoke that first")
+        }
+        IdentityError::Held => Problem::conflict("the customer is held"),
+        // An erased customer is as little there as one that never was.
+        IdentityError::Erased { .. } => {
+            Problem::not_found("there is no such customer, identifier or statement")
+        }
+        error if error.kind() == ErrorKind::NotFound => {
+            Problem::not_found("there is no such customer, identifier or statement")
+        }
+        _ => Problem::invalid(vec![wrong("", "the statement means nothing")]),
+    }
+}

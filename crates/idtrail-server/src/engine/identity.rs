@@ -1,0 +1,78 @@
+//! What identity resolution needs of an installation: the keys of identifiers and how values are brought into their form.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idtrail_event::Pepper;
+use idtrail_identity::normalise::{Normaliser, NormaliserConfig};
+use idtrail_identity::tokens::TokenKeys;
+use idtrail_index::facts::Hasher;
+use idtrail_index::identity::{Identity, event_hash_specs};
+use idtrail_index::seal::{self, OpenError};
+use idtrail_index::trail::Trail;
+use idtrail_log::LogError;
+use idtrail_log::shell::Log;
+use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_vault::{Keyring, Vault};
+use zeroize::Zeroizing;
+
+use super::EngineError;
+use crate::settings::Settings;
+
+/// Adds the keys of identifiers: every pepper of the vault, newest first, so that older tokens lead to the same person.
+pub(super) fn with_identifiers(
+    hasher: Hasher,
+    vault: &Vault,
+    settings: &Settings,
+) -> Result<Hasher, EngineError> {
+    let mut versions: Vec<u32> = vault.pepper_versions().collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let peppers = versions.into_iter().filter_map(|version| vault.pepper_at(version));
+    let peppers = peppers.map(|pepper| Pepper::new(*pepper.expose())).collect();
+    let specs = event_hash_specs().map(|spec| (spec, Zeroizing::new(String::new())));
+    Ok(hasher.with_identifiers(TokenKeys::new(&settings.tenant, peppers, specs.collect())?))
+}
+
+/// Returns what brings raw identifiers into their form.
+pub(super) fn normaliser(_settings: &Settings) -> Result<Normaliser, EngineError> {
+    Ok(Normaliser::new(NormaliserConfig::default())?)
+}
+
+/// How long decisions may take to become durable before the log is read anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes identity forget what can no longer be read.
+pub(super) struct Refold {
+    pub(super) identity: Identity,
+    pub(super) hasher: Arc<Hasher>,
+    pub(super) keyring: Keyring,
+    pub(super) log: Arc<Log<Trail>>,
+}
+
+impl Refold {
+    /// Folds all readable leaves anew. Whoever is asked meanwhile answers from the old state.
+    pub(super) fn run(&self) {
+        let read = |fresh: &Identity, size: LogIndex| {
+            if !self.log.applied().wait(TreeSize::new(size.get()), PATIENCE) {
+                return Err(LogError::Stopped);
+            }
+            for index in (0..size.get()).map(LogIndex::new) {
+                let bytes = self.log.reader().entry(index)?;
+                match seal::open(&self.keyring, index, &bytes) {
+                    Ok(disclosed) => fresh.replay(&self.hasher, index, &disclosed.leaf),
+                    Err(OpenError::Key(_)) => fresh.skip(index),
+                    Err(OpenError::Leaf(error)) => {
+                        return Err(LogError::Visitor { index, source: Box::new(error) });
+                    }
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = self.identity.refold(&self.hasher, read) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "identity still knows of erased events; it forgets them at the next start"
+            );
+        }
+    }
+}
