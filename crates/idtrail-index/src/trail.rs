@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use idtrail_event::{EventId, GlobalCustomerId};
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_port::{Entropy, RandomPool};
 use idtrail_tlog::LogIndex;
 use idtrail_vault::{Suppressed, Suppression};
@@ -24,8 +25,10 @@ use crate::lookup::{Head, Lookup, Seen};
 /// Why nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The same id was used before with another content, at this index.
-    Conflict(LogIndex),
+    /// The same event stands in an earlier log of the installation: this is its receipt's place, and stays it.
+    Earlier(Reference),
+    /// The same id was used before with another content, at this place.
+    Conflict(Reference),
     /// The same event was there before and has been erased; it is not taken again.
     Erased,
     /// The same id was used before with another content, by an event that has been erased.
@@ -40,6 +43,9 @@ pub struct Trail {
     lookup: Lookup,
     suppression: Suppression,
     ahead: Ahead,
+    ordinal: OriginOrdinal,
+    /// The indices of earlier logs, which are final, newest first.
+    earlier: Vec<(OriginOrdinal, Lookup)>,
 }
 
 impl std::fmt::Debug for Trail {
@@ -51,7 +57,23 @@ impl std::fmt::Debug for Trail {
 impl Trail {
     /// Returns the state of a log whose leaves the index has all read.
     pub fn new(entropy: Arc<dyn Entropy>, lookup: Lookup, suppression: Suppression) -> Self {
-        Self { random: RandomPool::new(entropy), lookup, suppression, ahead: Ahead::default() }
+        Self {
+            random: RandomPool::new(entropy),
+            lookup,
+            suppression,
+            ahead: Ahead::default(),
+            ordinal: OriginOrdinal(0),
+            earlier: Vec::new(),
+        }
+    }
+
+    /// Says that the log continues earlier ones, oldest first, whose events are no less this trail's.
+    #[must_use]
+    pub fn continuing(mut self, ordinal: OriginOrdinal, earlier: Vec<(OriginOrdinal, Lookup)>) -> Self {
+        self.ordinal = ordinal;
+        self.earlier = earlier;
+        self.earlier.reverse();
+        self
     }
 
     /// Returns the customer of a client's own customer id.
@@ -59,17 +81,29 @@ impl Trail {
     /// # Errors
     /// As [`Lookup::customer`].
     pub fn customer(&self, key: &Key) -> Result<Option<GlobalCustomerId>, IndexError> {
-        match self.ahead.customer(key) {
-            Some(subject) => Ok(Some(subject)),
-            None => self.lookup.customer(key),
+        if let Some(subject) = self.ahead.customer(key) {
+            return Ok(Some(subject));
         }
+        for lookup in std::iter::once(&self.lookup).chain(self.earlier.iter().map(|(_, lookup)| lookup)) {
+            if let Some(subject) = lookup.customer(key)? {
+                return Ok(Some(subject));
+            }
+        }
+        Ok(None)
     }
 
-    fn seen(&self, keys: &Keys) -> Result<Option<Seen>, IndexError> {
-        match self.ahead.seen(&keys.dedupe) {
-            Some(seen) => Ok(Some(seen)),
-            None => self.lookup.seen(&keys.dedupe, &keys.content, keys.content_is_id),
+    fn seen(&self, keys: &Keys) -> Result<Option<(OriginOrdinal, Seen)>, IndexError> {
+        if let Some(seen) = self.ahead.seen(&keys.dedupe) {
+            return Ok(Some((self.ordinal, seen)));
         }
+        let own = (self.ordinal, &self.lookup);
+        let earlier = self.earlier.iter().map(|(ordinal, lookup)| (*ordinal, lookup));
+        for (ordinal, lookup) in std::iter::once(own).chain(earlier) {
+            if let Some(seen) = lookup.seen(&keys.dedupe, &keys.content, keys.content_is_id)? {
+                return Ok(Some((ordinal, seen)));
+            }
+        }
+        Ok(None)
     }
 
     /// Decides who the customer of an event is, and returns the newest event of that customer.
@@ -90,12 +124,14 @@ impl Trail {
     }
 
     fn decide_event(&mut self, body: Body, keys: Keys, at: Moment) -> Result<TrailDecision, IndexError> {
-        if let Some(seen) = self.seen(&keys)? {
-            let index = LogIndex::new(seen.index);
-            return Ok(if seen.content == keys.content {
-                Decision::Existing(index)
+        if let Some((origin, seen)) = self.seen(&keys)? {
+            let place = Reference { origin, index: LogIndex::new(seen.index) };
+            return Ok(if seen.content != keys.content {
+                Decision::Refuse(Refusal::Conflict(place))
+            } else if origin == self.ordinal {
+                Decision::Existing(place.index)
             } else {
-                Decision::Refuse(Refusal::Conflict(index))
+                Decision::Refuse(Refusal::Earlier(place))
             });
         }
         match self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms) {
