@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! lock           keeps a second process out
-//! index/         where events are; made from the log again whenever it is missing or damaged
+//! index/         where events are; made from the log again whenever it is missing or damaged (index-0001/ …)
 //! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
-//! log/0000/      segments and tiles of the first log; a restored backup starts 0001
+//! log/0000/      segments and tiles of the first log; a restored backup starts log/0001 ([`origins`])
 //! credentials.json
 //! ```
 
@@ -18,27 +18,30 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use idtrail_event::clear::OriginStartItem;
-use idtrail_event::{ClassTable, PiiHandling, Rules};
+use idtrail_event::{ClassTable, GlobalCustomerId, PiiHandling, Rules};
 use idtrail_index::IndexError;
-use idtrail_index::facts::Hasher;
+use idtrail_index::facts::{Hasher, Key};
 use idtrail_index::lookup::Lookup;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
 use idtrail_index::shred::{ShredError, Works};
 use idtrail_index::trail::{Command, Refusal, Trail};
-use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
+use self::origins::{Earlier, View, take_over};
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
+pub mod backup;
 pub mod index;
+pub mod origins;
 pub mod retention;
 pub mod shred;
 
@@ -76,6 +79,14 @@ pub enum EngineError {
         "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
     )]
     Foreign,
+    /// The logs of the installation do not fit together.
+    #[error("the logs of the installation do not fit together: {what}. path={}", path.display())]
+    Chain {
+        /// What is wrong.
+        what: &'static str,
+        /// The directory of the log.
+        path: PathBuf,
+    },
     /// The index could not be opened.
     #[error("the index could not be opened")]
     Index(#[source] IndexError),
@@ -99,17 +110,13 @@ pub fn vault_paths(settings: &Settings) -> VaultPaths {
     }
 }
 
-fn log_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("log").join("0000")
-}
-
 fn shredding_path(data_dir: &Path) -> PathBuf {
     data_dir.join("shredding")
 }
 
-/// Returns the directory of the log in a data directory.
+/// Returns the directory of the first log in a data directory.
 pub fn log_directory(data_dir: &Path) -> PathBuf {
-    log_dir(data_dir)
+    origins::directory(data_dir, 0)
 }
 
 /// Makes the stores of a new installation and returns the key that verifies its checkpoints.
@@ -133,7 +140,8 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
         &settings.tenant,
         &settings.origin,
     )?;
-    recovery::create(&*ports.disk, &log_dir(&settings.data_dir), &settings.origin, settings.segment_bytes)?;
+    let dir = log_directory(&settings.data_dir);
+    recovery::create(&*ports.disk, &dir, &settings.origin, settings.segment_bytes)?;
     let seed = vault.signing_seed(&settings.origin).ok_or(EngineError::Foreign)?;
     Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
 }
@@ -230,6 +238,9 @@ pub struct Engine {
     hasher: Arc<Hasher>,
     keyring: Keyring,
     lookup: Lookup,
+    number: u32,
+    /// The logs before this one, oldest first.
+    earlier: Vec<Earlier>,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     answers: Arc<Answers>,
@@ -275,19 +286,24 @@ impl Engine {
             kek,
             None,
         )?;
-        let origin = settings.origin.as_str();
+        let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+        let name = origins::name(&settings.origin, number);
+        let origin = name.as_str();
         let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
             return Err(EngineError::Foreign);
         };
         if vault.tenant() != settings.tenant {
             return Err(EngineError::Foreign);
         }
+        let past = origins::chain(&*ports.disk, &settings.data_dir, &settings.origin, number)?;
         let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
-        let log_dir = log_dir(&settings.data_dir);
+        let log_dir = origins::directory(&settings.data_dir, number);
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-        let lookup = index::open(&ports, settings, &hasher, vault.epoch())?;
+        let earlier = past.iter().map(|past| Earlier::open(&ports, settings, &vault, &hasher, past));
+        let earlier = earlier.collect::<Result<Vec<_>, _>>()?;
+        let lookup = index::open(&ports, settings, &hasher, vault.epoch(), (number, origin))?;
         let (hasher, suppression) = (Arc::new(hasher), vault.suppression().clone());
-        let mut state = State { hasher, keyring, suppression, lookup };
+        let mut state = State { number, hasher, keyring, suppression, lookup, earlier };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -301,7 +317,8 @@ impl Engine {
                 state.read(index, bytes)
             })?;
         state.keep_up(&ports, settings, vault.epoch(), committer.reader())?;
-        let needed = Epoch::new(state.lookup.epoch_in_log());
+        let lookups = state.earlier.iter().map(|one| &one.lookup).chain([&state.lookup]);
+        let needed = Epoch::new(lookups.map(Lookup::epoch_in_log).max().unwrap_or(0));
         if vault.epoch() < needed {
             // An older vault would bring keys back that the log says were destroyed.
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
@@ -325,6 +342,8 @@ impl Engine {
             hasher: state.hasher,
             keyring: state.keyring,
             lookup: state.lookup,
+            number,
+            earlier: state.earlier,
             log,
             desk,
             answers: Arc::default(),
@@ -339,6 +358,33 @@ impl Engine {
             _lock: lock,
             ports,
         })
+    }
+
+    /// Returns the logs of the installation, oldest first; the last one is written to.
+    pub fn logs(&self) -> Vec<View<'_>> {
+        let newest = View {
+            ordinal: OriginOrdinal(self.number),
+            name: &self.origin,
+            reader: self.log.reader(),
+            keyring: &self.keyring,
+            lookup: &self.lookup,
+        };
+        self.earlier.iter().map(Earlier::view).chain([newest]).collect()
+    }
+
+    /// Returns the place of the log that is written to.
+    pub fn ordinal(&self) -> OriginOrdinal {
+        OriginOrdinal(self.number)
+    }
+
+    /// Returns a log of the installation by its name.
+    pub fn log_named(&self, name: &str) -> Option<View<'_>> {
+        self.logs().into_iter().find(|log| log.name == name)
+    }
+
+    /// Returns a log of the installation by its place.
+    pub fn log_at(&self, ordinal: OriginOrdinal) -> Option<View<'_>> {
+        self.logs().into_iter().find(|log| log.ordinal == ordinal)
     }
 
     /// Returns the log's name.
@@ -359,6 +405,19 @@ impl Engine {
     /// Returns where events are.
     pub fn lookup(&self) -> &Lookup {
         &self.lookup
+    }
+
+    /// Returns the customer of a client's own customer id, as the newest log that knows it has it.
+    ///
+    /// # Errors
+    /// As [`Lookup::customer`].
+    pub fn customer(&self, key: &Key) -> Result<Option<GlobalCustomerId>, IndexError> {
+        for log in self.logs().into_iter().rev() {
+            if let Some(customer) = log.lookup.customer(key)? {
+                return Ok(Some(customer));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the running log.
@@ -421,9 +480,14 @@ impl Engine {
         &self.evidence_signer
     }
 
-    /// Returns the policy of somebody who pins this log's key and asks for no witness.
+    /// Returns the policy of somebody who pins the keys of all logs of the installation and asks for no witness.
     pub fn policy(&self) -> Policy {
-        Policy::log_only(self.verifier.clone())
+        let mut policy = Policy::log_only(self.verifier.clone());
+        for earlier in &self.earlier {
+            // Refused only if it is there already, and each log has a name of its own.
+            let _ = policy.add_log(earlier.verifier.clone(), None);
+        }
+        policy
     }
 
     /// Returns the seed of the built-in token issuer.
@@ -469,11 +533,13 @@ impl Engine {
         let running = self.log.is_running();
         self.desk.stop();
         self.log.stop();
-        if let Err(error) = self.lookup.close() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the next start reads more of the log: the index could not be written"
-            );
+        for lookup in self.logs().into_iter().map(|log| log.lookup) {
+            if let Err(error) = lookup.close() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start reads more of the log: the index could not be written"
+                );
+            }
         }
         if let Some(marker) = self.marker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The thread ends when its channel closes; it writes a last mark before.
@@ -507,10 +573,12 @@ fn rules(settings: &Settings) -> Rules {
 
 /// Derived state while it is built from the log.
 struct State {
+    number: u32,
     hasher: Arc<Hasher>,
     keyring: Keyring,
     suppression: Suppression,
     lookup: Lookup,
+    earlier: Vec<Earlier>,
 }
 
 impl State {
@@ -519,21 +587,7 @@ impl State {
         index: LogIndex,
         bytes: &[u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if index.get() < self.lookup.applied().get() {
-            return Ok(());
-        }
-        match seal::open(&self.keyring, index, bytes) {
-            Ok(disclosed) => {
-                self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
-                Ok(())
-            }
-            // An erased or expired leaf says nothing any more; that is what erasure means.
-            Err(OpenError::Key(_)) => {
-                self.lookup.skip(index);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        take_over(&self.keyring, &self.hasher, &self.lookup, index, bytes)
     }
 
     fn start(
@@ -544,8 +598,13 @@ impl State {
         opened: Opened,
         on_stop: impl FnOnce(LogError) + Send + 'static,
     ) -> Result<Log<Trail>, LogError> {
-        let trail = Trail::new(Arc::clone(&ports.entropy), self.lookup.clone(), self.suppression.clone());
-        let clock = ReceiptClock::start(Arc::clone(&ports.clock), self.lookup.received_ms());
+        let earlier =
+            self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.lookup.clone())).collect();
+        let trail = Trail::new(Arc::clone(&ports.entropy), self.lookup.clone(), self.suppression.clone())
+            .continuing(OriginOrdinal(self.number), earlier);
+        let lookups = self.earlier.iter().map(|one| &one.lookup).chain([&self.lookup]);
+        let newest_ms = lookups.map(Lookup::received_ms).max().unwrap_or(0);
+        let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
         if clock.wall_step_ms() < -1000 {
             tracing::warn!(
                 "the clock is behind the newest receipt time; receipts keep that time until it is passed"

@@ -27,6 +27,7 @@ use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::origins::View;
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
@@ -74,11 +75,15 @@ pub async fn audit_trail(
     let engine = Arc::clone(state.engine());
     let timeout = state.request_timeout();
     let answer = tokio::task::spawn_blocking(move || {
-        let head = engine.reader().head();
-        if !engine.log().applied().wait(head.size, timeout) {
+        // Earlier logs are final; only the last one may have to be waited for.
+        let logs: Vec<(View<'_>, Head)> =
+            engine.logs().into_iter().map(|log| (log, log.reader.head())).collect();
+        if let Some((_, newest)) = logs.last()
+            && !engine.log().applied().wait(newest.size, timeout)
+        {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        package(&engine, &head, query).map_err(|error| {
+        package(&engine, &logs, query).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a request for access could not be answered"
@@ -155,23 +160,24 @@ enum AnswerError {
     Sign(#[from] idtrail_verify::SignError),
 }
 
-fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, AnswerError> {
+fn package(engine: &Engine, logs: &[(View<'_>, Head)], query: Query) -> Result<Package, AnswerError> {
     let id = query.request.customer_id_hash.as_str();
-    let lookup = engine.lookup();
     let subject = match GlobalCustomerId::try_from(id) {
-        Ok(subject) if !lookup.subject(subject)?.is_empty() => Some(subject),
-        Ok(_) | Err(_) => lookup.customer(&engine.hasher().customer(id))?,
+        Ok(subject) if has_events(logs, subject)? => Some(subject),
+        Ok(_) | Err(_) => engine.customer(&engine.hasher().customer(id))?,
     };
     let mut events = Vec::new();
     let mut closed: u64 = 0;
-    let indices = subject.map(|subject| lookup.subject(subject)).transpose()?.unwrap_or_default();
-    for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-        match event(engine, head, index, query.range_ms) {
-            Ok(Some(event)) => events.push(event),
-            Ok(None) => {}
-            // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
-            Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
-            Err(error) => return Err(error),
+    for (log, head) in logs {
+        let indices = subject.map(|subject| log.lookup.subject(subject)).transpose()?.unwrap_or_default();
+        for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
+            match event(log, head, index, query.range_ms) {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => {}
+                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
+                Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
+                Err(error) => return Err(error),
+            }
         }
     }
     let own = SystemCoverage {
@@ -188,14 +194,22 @@ fn package(engine: &Engine, head: &Head, query: Query) -> Result<Package, Answer
         reason: (waiting > 0)
             .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
     };
-    let origin = engine.origin().to_owned();
+    let as_of = |(log, head): &(View<'_>, Head)| AsOf {
+        origin: log.name.to_owned(),
+        size: head.size.get(),
+        root_hash: head.root.to_string(),
+    };
+    let checkpoint = |(log, head): &(View<'_>, Head)| SignedCheckpoint {
+        origin: log.name.to_owned(),
+        checkpoint: head.checkpoint.to_string(),
+    };
     let mut package = Package {
         format: FORMAT.to_owned(),
         request: query.request,
         customer: subject
             .map(|subject| Customer { global_customer_id: subject.to_string(), tier: "VERIFIED".to_owned() }),
-        as_of: vec![AsOf { origin: origin.clone(), size: head.size.get(), root_hash: head.root.to_string() }],
-        checkpoints: vec![SignedCheckpoint { origin, checkpoint: head.checkpoint.to_string() }],
+        as_of: logs.iter().map(as_of).collect(),
+        checkpoints: logs.iter().map(checkpoint).collect(),
         coverage: Coverage { complete: true, systems: vec![own, quarantine] },
         events,
         manifest: None,
@@ -210,22 +224,31 @@ fn quarantined(engine: &Engine, id: &str, subject: Option<GlobalCustomerId>) -> 
     let asked = engine.hasher().customer(id);
     let mut count = 0;
     for (customer, entries) in engine.quarantine().customers() {
-        if customer == asked || subject.is_some() && engine.lookup().customer(&customer)? == subject {
+        if customer == asked || subject.is_some() && engine.customer(&customer)? == subject {
             count += entries;
         }
     }
     Ok(count)
 }
 
+fn has_events(logs: &[(View<'_>, Head)], subject: GlobalCustomerId) -> Result<bool, AnswerError> {
+    for (log, _) in logs {
+        if !log.lookup.subject_page(subject, LogIndex::new(0), 1)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn event(
-    engine: &Engine,
+    log: &View<'_>,
     head: &Head,
     index: LogIndex,
     range_ms: Option<(i64, i64)>,
 ) -> Result<Option<EvidenceEvent>, AnswerError> {
-    let reader = engine.reader();
+    let reader = log.reader;
     let bytes = reader.entry(index)?;
-    let disclosed = engine.open_leaf(index, &bytes)?;
+    let disclosed = log.open_leaf(index, &bytes)?;
     if let Some((from, to)) = range_ms {
         let time = disclosed
             .leaf
@@ -241,5 +264,5 @@ fn event(
     }
     let proof = reader.inclusion_proof(index, head.size)?;
     let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-    Ok(Some(EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &proof)))
+    Ok(Some(EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &proof)))
 }

@@ -18,7 +18,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{ChannelCode, Leaf, TypeCode};
 use idtrail_index::seal::OpenError;
-use idtrail_log::LogError;
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_tlog::LogIndex;
 use idtrail_verify::{EventKeys, EvidenceEvent};
 use jiff::Timestamp;
@@ -29,6 +29,7 @@ use super::{AppState, answer, blocking, events};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::origins::View;
 use crate::openapi::{self, schema};
 use crate::problem::Problem;
 
@@ -74,6 +75,16 @@ pub struct Filter {
     /// Received before this time.
     #[param(format = DateTime, nullable = false)]
     to: Option<String>,
+}
+
+/// Which log is meant.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct WhichLog {
+    /// Name of the log, as receipts have it. Without it the one that is written to.
+    #[param(max_length = 256, nullable = false)]
+    origin: Option<String>,
 }
 
 /// A filter that was understood.
@@ -135,7 +146,7 @@ impl Filter {
     path = "/api/v1/receipts/{index}",
     operation_id = "show_receipt",
     tag = "events",
-    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
+    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2), WhichLog),
     responses(
         (status = 200, description = "The receipt.", body = schema::Receipt),
         openapi::RequestProblem,
@@ -148,12 +159,15 @@ pub async fn receipt(
     State(state): State<AppState>,
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, &[Role::Ingest, Role::Dpo, Role::Auditor])?;
-    let index = index_of(&state, index)?;
+    let (log, index) = place_of(state.engine(), index, which)?;
     let engine = Arc::clone(state.engine());
-    let receipt =
-        blocking(move || events::receipt(&engine, index, Vec::new()).map_err(|error| unreadable(&error)));
+    let receipt = blocking(move || {
+        let log = engine.log_at(log).ok_or_else(Problem::internal)?;
+        events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))
+    });
     Ok(answer(StatusCode::OK, &json!(receipt.await?)))
 }
 
@@ -168,7 +182,7 @@ pub async fn receipt(
     path = "/api/v1/events/{index}",
     operation_id = "show_event",
     tag = "events",
-    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
+    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2), WhichLog),
     responses(
         (status = 200, description = "The event, or that it was erased.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
@@ -181,11 +195,15 @@ pub async fn event(
     State(state): State<AppState>,
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, READERS)?;
-    let index = index_of(&state, index)?;
+    let (log, index) = place_of(state.engine(), index, which)?;
     let engine = Arc::clone(state.engine());
-    let shown = blocking(move || proved(&engine, index).map_err(|error| unreadable(&error)));
+    let shown = blocking(move || {
+        let log = engine.log_at(log).ok_or_else(Problem::internal)?;
+        proved(&log, index).map_err(|error| unreadable(&error))
+    });
     Ok(answer(StatusCode::OK, &shown.await?))
 }
 
@@ -230,16 +248,17 @@ pub async fn list(
     loop {
         let (events, end) = page(&engine, &wanted, next, limit).await?;
         next = end;
-        let size = engine.reader().size().get();
+        let size = total(&engine);
         if !events.is_empty() || tokio::time::Instant::now() >= until {
             let more = next < size;
+            let events: Vec<Value> = events.into_iter().map(|(_, event)| event).collect();
             return Ok(answer(
                 StatusCode::OK,
                 &json!({
                     "events": events,
                     "next": cursor(&engine, next),
                     "more": more,
-                    "treeSize": size,
+                    "treeSize": engine.reader().size().get(),
                 }),
             ));
         }
@@ -283,7 +302,7 @@ pub async fn stream(
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let next = match last.or(filter.after.as_deref()) {
         Some(after) => start(&engine, Some(after))?,
-        None => engine.reader().size().get(),
+        None => total(&engine),
     };
     let quiet = filter.wait.map(Duration::from_secs);
     let events = follow(engine, wanted, next, quiet);
@@ -322,26 +341,37 @@ pub async fn interaction(
         if !engine.log().applied().wait(head.size, timeout) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        let indices = engine.lookup().interaction(&engine.hasher().interaction(&id)).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
-            Problem::unavailable("the index cannot be read", 5)
-        })?;
+        let key = engine.hasher().interaction(&id);
         let mut events = Vec::new();
-        for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-            let event = show(&engine, index).map_err(|error| unreadable(&error))?;
-            events.push(event.map_or_else(|| erased(index), |event| plain(&event)));
+        for log in engine.logs() {
+            let size = if log.ordinal == engine.ordinal() { head.size } else { log.reader.size() };
+            let indices = log.lookup.interaction(&key).map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
+                Problem::unavailable("the index cannot be read", 5)
+            })?;
+            for index in indices.into_iter().filter(|index| index.get() < size.get()) {
+                let event = show(&log, index).map_err(|error| unreadable(&error))?;
+                events.push(event.map_or_else(|| erased(&log, index), |event| plain(&event)));
+            }
         }
         Ok(json!({ "events": events, "treeSize": head.size.get() }))
     });
     Ok(answer(StatusCode::OK, &found.await?))
 }
 
-fn index_of(state: &AppState, index: Result<Path<u64>, PathRejection>) -> Result<LogIndex, Problem> {
+fn place_of(
+    engine: &Engine,
+    index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
+) -> Result<(OriginOrdinal, LogIndex), Problem> {
     let Path(index) = index.map_err(|_| Problem::malformed_request("the index is not a whole number"))?;
-    if index >= state.engine().reader().size().get() {
+    let Query(WhichLog { origin }) = which?;
+    let log = engine.log_named(origin.as_deref().unwrap_or(engine.origin()));
+    let log = log.ok_or_else(|| Problem::not_found("the installation has no such log"))?;
+    if index >= log.reader.size().get() {
         return Err(Problem::not_found("the log holds no such leaf"));
     }
-    Ok(LogIndex::new(index))
+    Ok((log.ordinal, LogIndex::new(index)))
 }
 
 fn unreadable(error: &LogError) -> Problem {
@@ -349,9 +379,30 @@ fn unreadable(error: &LogError) -> Problem {
     Problem::unavailable("the log cannot be read", 5)
 }
 
+/// Lists run over all logs, oldest first, so they count entries from the first one of the oldest log on.
+fn total(engine: &Engine) -> u64 {
+    engine.logs().iter().map(|log| log.reader.size().get()).sum()
+}
+
+/// Returns the log and the index in it that such a count leads to; the end of one log is the start of the next.
+fn locate(engine: &Engine, count: u64) -> (View<'_>, u64) {
+    let mut logs = engine.logs();
+    let newest = logs.remove(logs.len() - 1);
+    let mut rest = count;
+    for log in logs {
+        let size = log.reader.size().get();
+        if rest < size {
+            return (log, rest);
+        }
+        rest -= size;
+    }
+    (newest, rest)
+}
+
 /// A cursor is the log's name and the next index, in a form that nobody is tempted to take apart.
-fn cursor(engine: &Engine, next: u64) -> String {
-    BASE64URL_NOPAD.encode(format!("{next}@{}", engine.origin()).as_bytes())
+fn cursor(engine: &Engine, count: u64) -> String {
+    let (log, next) = locate(engine, count);
+    BASE64URL_NOPAD.encode(format!("{next}@{}", log.name).as_bytes())
 }
 
 fn start(engine: &Engine, after: Option<&str>) -> Result<u64, Problem> {
@@ -360,35 +411,52 @@ fn start(engine: &Engine, after: Option<&str>) -> Result<u64, Problem> {
     let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| wrong())?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
     let (next, origin) = text.split_once('@').ok_or_else(wrong)?;
-    let next = next.parse().map_err(|_| wrong())?;
-    if origin == engine.origin() && next <= engine.reader().size().get() { Ok(next) } else { Err(wrong()) }
+    let next: u64 = next.parse().map_err(|_| wrong())?;
+    let mut before = 0;
+    for log in engine.logs() {
+        let size = log.reader.size().get();
+        if log.name == origin {
+            return match next <= size {
+                true => Ok(before + next),
+                // Events that this reader has seen were lost with the log's end; what it lacks begins behind.
+                false if log.ordinal != engine.ordinal() => Ok(before + size),
+                false => Err(wrong()),
+            };
+        }
+        before += size;
+    }
+    Err(wrong())
 }
 
 /// Waits until the log has grown beyond `size`, or until the time is over.
 async fn grown(engine: &Engine, size: u64, until: tokio::time::Instant) {
-    while engine.reader().size().get() == size && tokio::time::Instant::now() < until {
+    while total(engine) == size && tokio::time::Instant::now() < until {
         tokio::time::sleep(LOOK_PERIOD).await;
     }
 }
 
-/// Returns the events of a page and the index behind the last entry that was looked at.
+/// Returns the events of a page with their counts, and the count behind the last entry that was looked at.
 async fn page(
     engine: &Arc<Engine>,
     wanted: &Arc<Wanted>,
     start: u64,
     limit: usize,
-) -> Result<(Vec<Value>, u64), Problem> {
+) -> Result<(Vec<(u64, Value)>, u64), Problem> {
     let (engine, wanted) = (Arc::clone(engine), Arc::clone(wanted));
     let read = move || {
-        let end = engine.reader().size().get().min(start.saturating_add(LOOKED_AT_MAX));
+        let end = total(&engine).min(start.saturating_add(LOOKED_AT_MAX));
         let mut events = Vec::new();
         let mut next = start;
         while next < end && events.len() < limit {
-            let index = LogIndex::new(next);
-            if let Some(event) = wanted.look(&engine, index)? {
-                events.push(event);
+            let (log, index) = locate(&engine, next);
+            let log_end = end.min(next.saturating_add(log.reader.size().get().saturating_sub(index)));
+            let shift = next - index;
+            while next < log_end && events.len() < limit {
+                if let Some(event) = wanted.look(&log, LogIndex::new(next - shift))? {
+                    events.push((next, event));
+                }
+                next += 1;
             }
-            next += 1;
         }
         Ok((events, next))
     };
@@ -401,20 +469,19 @@ fn follow(
     next: u64,
     quiet: Option<Duration>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let state = (engine, wanted, next, Vec::<Value>::new().into_iter());
+    let state = (engine, wanted, next, Vec::<(u64, Value)>::new().into_iter());
     stream::unfold(state, move |(engine, wanted, mut next, mut waiting)| async move {
         let until = quiet.map(|quiet| tokio::time::Instant::now() + quiet);
         loop {
-            if let Some(event) = waiting.next() {
-                let behind = event.get("index").and_then(Value::as_u64).unwrap_or(next) + 1;
-                let id = cursor(&engine, behind);
+            if let Some((count, event)) = waiting.next() {
+                let id = cursor(&engine, count + 1);
                 let sent = Event::default().id(id).event("audit").data(event.to_string());
                 return Some((Ok(sent), (engine, wanted, next, waiting)));
             }
             // A log that cannot be read ends the stream; the client comes back with its last id.
             let (events, end) = page(&engine, &wanted, next, PAGE_MAX).await.ok()?;
             next = end;
-            if events.is_empty() && next >= engine.reader().size().get() {
+            if events.is_empty() && next >= total(&engine) {
                 if !engine.log().is_running()
                     || until.is_some_and(|until| tokio::time::Instant::now() >= until)
                 {
@@ -429,8 +496,8 @@ fn follow(
 
 impl Wanted {
     /// Returns the event at an index as it is shown, if it is wanted. What stands in clear is looked at first.
-    fn look(&self, engine: &Engine, index: LogIndex) -> Result<Option<Value>, LogError> {
-        let bytes = engine.reader().entry(index)?;
+    fn look(&self, log: &View<'_>, index: LogIndex) -> Result<Option<Value>, LogError> {
+        let bytes = log.reader.entry(index)?;
         let Ok(leaf) = Leaf::parse(&bytes) else { return Ok(None) };
         let header = leaf.header();
         // The log's own leaves say nothing of a person; they are for verifiers.
@@ -446,11 +513,11 @@ impl Wanted {
         {
             return Ok(None);
         }
-        let disclosed = match engine.open_leaf(index, &bytes) {
+        let disclosed = match log.open_leaf(index, &bytes) {
             Ok(disclosed) => disclosed,
             // Whether an erased event would fit a filter on its content, nobody can tell any more.
             Err(OpenError::Key(_)) if self.system.is_some() || self.queue.is_some() => return Ok(None),
-            Err(OpenError::Key(_)) => return Ok(Some(erased(index))),
+            Err(OpenError::Key(_)) => return Ok(Some(erased(log, index))),
             Err(OpenError::Leaf(_)) => {
                 return Err(LogError::Bug { what: "a leaf of the log cannot be opened" });
             }
@@ -466,15 +533,15 @@ impl Wanted {
             return Ok(None);
         }
         let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-        Ok(Some(plain(&EvidenceEvent::new(engine.origin(), index, &bytes, open, keys, &[]))))
+        Ok(Some(plain(&EvidenceEvent::new(log.name, index, &bytes, open, keys, &[]))))
     }
 }
 
 /// Returns an event with a proof to the newest checkpoint.
-fn proved(engine: &Engine, index: LogIndex) -> Result<Value, LogError> {
-    let head = engine.reader().head();
-    let Some(mut event) = show(engine, index)? else { return Ok(erased(index)) };
-    let proof = engine.reader().inclusion_proof(index, head.size)?;
+fn proved(log: &View<'_>, index: LogIndex) -> Result<Value, LogError> {
+    let head = log.reader.head();
+    let Some(mut event) = show(log, index)? else { return Ok(erased(log, index)) };
+    let proof = log.reader.inclusion_proof(index, head.size)?;
     event.proof = proof.iter().map(|hash| BASE64.encode(hash.as_bytes())).collect();
     let mut value = json!(event);
     if let Value::Object(members) = &mut value {
@@ -484,12 +551,12 @@ fn proved(engine: &Engine, index: LogIndex) -> Result<Value, LogError> {
 }
 
 /// Opens an event; `None` if its key was destroyed.
-fn show(engine: &Engine, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
-    let bytes = engine.reader().entry(index)?;
-    match engine.open_leaf(index, &bytes) {
+fn show(log: &View<'_>, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
+    let bytes = log.reader.entry(index)?;
+    match log.open_leaf(index, &bytes) {
         Ok(disclosed) => {
             let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-            Ok(Some(EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &[])))
+            Ok(Some(EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &[])))
         }
         Err(OpenError::Key(_)) => Ok(None),
         Err(OpenError::Leaf(_)) => Err(LogError::Bug { what: "a leaf of the log cannot be opened" }),
@@ -507,6 +574,6 @@ fn plain(event: &EvidenceEvent) -> Value {
     value
 }
 
-fn erased(index: LogIndex) -> Value {
-    json!({ "index": index.get(), "erased": true })
+fn erased(log: &View<'_>, index: LogIndex) -> Value {
+    json!({ "origin": log.name, "index": index.get(), "erased": true })
 }

@@ -7,13 +7,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use idtrail_event::Leaf;
-use idtrail_log::fsck::{self, Report, Severity};
+use idtrail_log::fsck::{self, Pinned, Report, Severity};
 use idtrail_tlog::LogIndex;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Context, Failure, FsckArgs, OrExit as _, init};
-use crate::engine;
+use crate::engine::{self, origins};
 use crate::exit::Exit;
 
 /// Checks a data directory and says what was found.
@@ -39,21 +39,55 @@ pub fn run(context: &Context, args: &FsckArgs) -> Result<Exit, Failure> {
         let message = format!("this is another log than the one that was asked for. found={stored}");
         return Err(Failure::message(Exit::NotChecked, message));
     }
-    let report = check(context, &data_dir, &stored)?;
+    let newest = newest(context, &data_dir)?;
+    let past = origins::chain(&*context.disk, &data_dir, &stored, newest).or_exit(Exit::Tampered)?;
+    let mut reports = Vec::new();
+    for past in past {
+        let pinned = Pinned { size: past.end.size, root: past.end.root };
+        let directory = origins::directory(&data_dir, past.number);
+        let mut report = check(context, &directory, &past.end.origin, &[pinned])?;
+        report.must_end_at(past.end.size, &directory);
+        reports.push((past.end.origin, report));
+    }
+    let name = origins::name(&stored, newest);
+    let report = check(context, &origins::directory(&data_dir, newest), &name, &[])?;
+    reports.push((name, report));
     let mut out = std::io::stdout().lock();
     if context.globals.json {
-        writeln!(out, "{}", json(&stored, &report))?;
+        let (name, report) =
+            reports.last().ok_or_else(|| Failure::message(Exit::NotChecked, "there is no log"))?;
+        let mut all = json(name, report);
+        if let (serde_json::Value::Object(members), [earlier @ .., _]) = (&mut all, reports.as_slice()) {
+            let earlier: Vec<_> = earlier.iter().map(|(name, report)| json(name, report)).collect();
+            members.insert("earlier".to_owned(), earlier.into());
+        }
+        writeln!(out, "{all}")?;
     } else {
-        write!(out, "{}", text(&stored, &report))?;
+        for (name, report) in &reports {
+            write!(out, "{}", text(name, report))?;
+        }
     }
-    Ok(exit(&report))
+    let damaged = reports.iter().map(|(_, report)| exit(report)).find(|exit| *exit != Exit::Ok);
+    Ok(damaged.unwrap_or(Exit::Ok))
 }
 
-/// Checks the log in a data directory.
+/// Returns the highest number of a log in a data directory.
+fn newest(context: &Context, data_dir: &Path) -> Result<u32, Failure> {
+    let names = context.disk.list(&data_dir.join("log")).or_exit(Exit::NotChecked)?;
+    let numbers = names.iter().filter(|name| name.len() == 4).filter_map(|name| name.parse().ok());
+    Ok(numbers.max().unwrap_or(0))
+}
+
+/// Checks the log in a directory of its own.
 ///
 /// # Errors
 /// A failure with exit code 4 if it cannot be read.
-pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report, Failure> {
+pub fn check(
+    context: &Context,
+    directory: &Path,
+    origin: &str,
+    pinned: &[Pinned],
+) -> Result<Report, Failure> {
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries checked, {per_sec}") {
@@ -69,8 +103,7 @@ pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report,
             Err("the leaf has the nonce of an earlier one".to_owned())
         }
     };
-    let directory = engine::log_directory(data_dir);
-    let report = fsck::check(&*context.disk, &directory, origin, &[], &mut entry, &mut |entries, _| {
+    let report = fsck::check(&*context.disk, directory, origin, pinned, &mut entry, &mut |entries, _| {
         bar.set_position(entries);
     })
     .or_exit(Exit::NotChecked)?;

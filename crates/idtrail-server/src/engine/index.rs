@@ -10,20 +10,22 @@ use idtrail_log::recovery::{self, Options};
 use idtrail_tlog::{LogIndex, SignerKey, TreeSize};
 use idtrail_vault::{Epoch, HighWater, Kek, Vault};
 
-use super::{EngineError, Ports, State, log_dir, shredding_path, vault_paths};
+use super::origins::{self, Earlier, take_over};
+use super::{EngineError, Ports, State, shredding_path, vault_paths};
 use crate::settings::Settings;
 
-/// Returns the directory of the index in a data directory.
-pub fn index_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("index")
+/// Returns the directory of a log's index in a data directory.
+pub fn index_directory(data_dir: &Path, number: u32) -> PathBuf {
+    data_dir.join(if number == 0 { "index".to_owned() } else { format!("index-{number:04}") })
 }
 
-/// Opens the index. It starts empty if it cannot have taken over every erasure that the vault knows of.
+/// Opens the index of a log. It starts empty if it cannot have taken over every erasure that the vault knows of.
 pub(super) fn open(
     ports: &Ports,
     settings: &Settings,
     hasher: &Hasher,
     epoch: Epoch,
+    (number, origin): (u32, &str),
 ) -> Result<Lookup, EngineError> {
     let pending = shredding_path(&settings.data_dir);
     let open_order = ports
@@ -33,8 +35,8 @@ pub(super) fn open(
     // What an open order has destroyed already is taken over when it is finished, before anybody can ask.
     let oldest = epoch.get() - u64::from(open_order);
     let options = LookupOptions {
-        dir: &index_directory(&settings.data_dir),
-        origin: &settings.origin,
+        dir: &index_directory(&settings.data_dir, number),
+        origin,
         hasher,
         vault_epochs: oldest..=epoch.get(),
         limits: LookupLimits::default(),
@@ -67,36 +69,57 @@ pub fn rebuild(
     let _lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
     let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
     let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
-    let origin = settings.origin.as_str();
-    let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
+    let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+    let past = origins::chain(&*ports.disk, &settings.data_dir, &settings.origin, number)?;
+    let origin = origins::name(&settings.origin, number);
+    let (Some(keyring), Some(seed)) = (vault.keyring(&origin), vault.signing_seed(&origin)) else {
         return Err(EngineError::Foreign);
     };
-    Lookup::wipe(&*ports.disk, &index_directory(&settings.data_dir))?;
     let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-    let lookup = open(ports, settings, &hasher, vault.epoch())?;
-    let known = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?.size(origin);
-    let suppression = vault.suppression().clone();
-    let mut state = State { hasher: Arc::new(hasher), keyring, suppression, lookup };
-    let directory = log_dir(&settings.data_dir);
+    let mut done = Rebuilt { leaves: 0, files: 0, bytes: 0 };
+    for past in &past {
+        Lookup::wipe(&*ports.disk, &index_directory(&settings.data_dir, past.number))?;
+        let earlier = Earlier::open(ports, settings, &vault, &hasher, past)?;
+        done.finish(&earlier.lookup)?;
+        progress(done.leaves, done.leaves);
+    }
+    let before = done.leaves;
+    Lookup::wipe(&*ports.disk, &index_directory(&settings.data_dir, number))?;
+    let lookup = open(ports, settings, &hasher, vault.epoch(), (number, &origin))?;
+    let known = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?.size(&origin);
+    let directory = origins::directory(&settings.data_dir, number);
     let options = Options {
         dir: &directory,
-        origin,
+        origin: &origin,
         segment_bytes: settings.segment_bytes,
         known_size: TreeSize::new(known),
     };
-    let signer = SignerKey::from_seed(origin, seed.expose())?;
+    let signer = SignerKey::from_seed(&origin, seed.expose())?;
     // Writing goes on beside reading.
-    state.lookup.start_background()?;
-    let (committer, opened) =
-        recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
-            progress(index.get(), known);
-            state.read(index, bytes)
-        })?;
-    state.lookup.settle()?;
-    state.lookup.close()?;
+    lookup.start_background()?;
+    let (committer, _) = recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
+        progress(before + index.get(), before + known);
+        take_over(&keyring, &hasher, &lookup, index, bytes)
+    })?;
+    done.finish(&lookup)?;
     recovery::mark_clean(&*ports.disk, &directory, committer.reader())?;
-    let size = state.lookup.size();
-    Ok(Rebuilt { leaves: opened.size.get(), files: size.files, bytes: size.bytes })
+    Ok(done)
+}
+
+impl Rebuilt {
+    fn finish(&mut self, lookup: &Lookup) -> Result<(), IndexError> {
+        lookup.settle()?;
+        lookup.close()?;
+        self.add(lookup);
+        Ok(())
+    }
+
+    fn add(&mut self, lookup: &Lookup) {
+        let size = lookup.size();
+        self.leaves += lookup.applied().get();
+        self.files += size.files;
+        self.bytes += size.bytes;
+    }
 }
 
 /// Reads every byte of the index of an installation that is not open.
@@ -108,10 +131,16 @@ pub fn check(ports: &Ports, settings: &Settings, kek: Kek) -> Result<Rebuilt, En
     let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
     let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
     let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-    let lookup = open(ports, settings, &hasher, vault.epoch())?;
-    lookup.check()?;
-    let size = lookup.size();
-    Ok(Rebuilt { leaves: lookup.applied().get(), files: size.files, bytes: size.bytes })
+    let newest = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+    let past = origins::chain(&*ports.disk, &settings.data_dir, &settings.origin, newest)?;
+    let mut done = Rebuilt { leaves: 0, files: 0, bytes: 0 };
+    for number in past.iter().map(|past| past.number).chain([newest]) {
+        let name = origins::name(&settings.origin, number);
+        let lookup = open(ports, settings, &hasher, vault.epoch(), (number, &name))?;
+        lookup.check()?;
+        done.add(&lookup);
+    }
+    Ok(done)
 }
 
 impl State {
@@ -126,8 +155,9 @@ impl State {
         let size = reader.size();
         if self.lookup.applied() > size {
             tracing::warn!("the index is ahead of the log, and is built anew");
-            Lookup::wipe(&*ports.disk, &index_directory(&settings.data_dir))?;
-            self.lookup = open(ports, settings, &self.hasher, epoch)?;
+            Lookup::wipe(&*ports.disk, &index_directory(&settings.data_dir, self.number))?;
+            let log = (self.number, self.keyring.origin());
+            self.lookup = open(ports, settings, &self.hasher, epoch, log)?;
             for index in (0..size.get()).map(LogIndex::new) {
                 let bytes = reader.entry(index)?;
                 self.read(index, &bytes)

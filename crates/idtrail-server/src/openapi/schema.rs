@@ -556,6 +556,10 @@ pub struct BatchCounts {
 pub struct BatchItem {
     /// What became of it.
     pub status: BatchStatus,
+    /// Name of the log that holds it, if that is not the one of the whole answer but an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub origin: Option<String>,
     /// Its place in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -716,7 +720,7 @@ pub struct BalanceCounts {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventPage {
-    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    /// The events, oldest first; erased ones as `{"origin": …, "index": …, "erased": true}`.
     pub events: Vec<serde_json::Map<String, Value>>,
     /// Where the next page begins; stays good when the log grows.
     pub next: String,
@@ -730,7 +734,7 @@ pub struct EventPage {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InteractionEvents {
-    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    /// The events, oldest first; erased ones as `{"origin": …, "index": …, "erased": true}`.
     pub events: Vec<serde_json::Map<String, Value>>,
     /// Size of the log that was read.
     pub tree_size: u64,
