@@ -480,12 +480,11 @@ fn copy_file(disk: &dyn Disk, from: &Path, to: &Path, part: &FilePart) -> Result
     disk.sync_dir(dir).map_err(file("synced", dir))
 }
 
+/// Takes a part of a file and where it starts.
+type OnChunk<'a> = dyn FnMut(&[u8], u64) -> Result<(), BackupError> + 'a;
+
 /// Reads a file in parts and returns its length.
-fn each_chunk(
-    disk: &dyn Disk,
-    path: &Path,
-    with: &mut dyn FnMut(&[u8], u64) -> Result<(), BackupError>,
-) -> Result<u64, BackupError> {
+fn each_chunk(disk: &dyn Disk, path: &Path, with: &mut OnChunk<'_>) -> Result<u64, BackupError> {
     let input = disk.open(path, Open::Read).map_err(file("opened", path))?;
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut offset = 0;
