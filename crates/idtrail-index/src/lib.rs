@@ -17,6 +17,7 @@ pub mod facts;
 pub mod identity;
 pub mod lookup;
 mod months;
+pub mod numbering;
 pub mod retention;
 pub mod seal;
 mod set;

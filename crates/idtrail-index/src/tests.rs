@@ -286,7 +286,7 @@ fn repetitions_get_the_same_place_and_other_content_conflicts() {
     );
     assert!(matches!(
         running.post(&installation, &second, Some("id-1")),
-        Answer::Refused(Refusal::Conflict(at)) if at.get() == place
+        Answer::Refused(Refusal::Conflict(at)) if at.index.get() == place
     ));
     assert!(
         index(&running.post(&installation, &first, None)) > place,

@@ -13,8 +13,9 @@ use idtrail_identity::Recorded;
 use idtrail_identity::assertion::Assertion;
 use idtrail_identity::event::Derived;
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_port::{Entropy, RandomPool};
-use idtrail_tlog::LogIndex;
+use idtrail_tlog::{LogIndex, TreeSize};
 use idtrail_vault::{Suppressed, Suppression};
 
 use crate::IndexError;
@@ -28,8 +29,10 @@ use crate::lookup::{Head, Lookup, Seen};
 /// Why nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The same id was used before with another content, at this index.
-    Conflict(LogIndex),
+    /// The same event stands in an earlier log of the installation: this is its receipt's place, and stays it.
+    Earlier(Reference),
+    /// The same id was used before with another content, at this place.
+    Conflict(Reference),
     /// The same event was there before and has been erased; it is not taken again.
     Erased,
     /// The same id was used before with another content, by an event that has been erased.
@@ -46,6 +49,11 @@ pub struct Trail {
     hasher: Arc<Hasher>,
     identity: Identity,
     ahead: Ahead,
+    ordinal: OriginOrdinal,
+    /// How many leaves the earlier logs hold together.
+    base: u64,
+    /// The indices of earlier logs, which are final, newest first.
+    earlier: Vec<(OriginOrdinal, Lookup)>,
 }
 
 impl std::fmt::Debug for Trail {
@@ -70,14 +78,44 @@ impl Trail {
             hasher,
             identity,
             ahead: Ahead::default(),
+            ordinal: OriginOrdinal(0),
+            base: 0,
+            earlier: Vec::new(),
         }
     }
 
-    fn seen(&self, keys: &Keys) -> Result<Option<Seen>, IndexError> {
-        match self.ahead.seen(&keys.dedupe) {
-            Some(seen) => Ok(Some(seen)),
-            None => self.lookup.seen(&keys.dedupe, &keys.content, keys.content_is_id),
+    /// Says that the log continues earlier ones, oldest first, whose events are no less this trail's.
+    #[must_use]
+    pub fn continuing(
+        mut self,
+        ordinal: OriginOrdinal,
+        earlier: impl IntoIterator<Item = (OriginOrdinal, TreeSize, Lookup)>,
+    ) -> Self {
+        self.ordinal = ordinal;
+        for (ordinal, size, lookup) in earlier {
+            self.base += size.get();
+            self.earlier.insert(0, (ordinal, lookup));
         }
+        self
+    }
+
+    /// Returns the number by which identity knows a leaf of this log: it counts on over all logs of the installation.
+    fn number(&self, index: u64) -> LogIndex {
+        LogIndex::new(self.base + index)
+    }
+
+    fn seen(&self, keys: &Keys) -> Result<Option<(OriginOrdinal, Seen)>, IndexError> {
+        if let Some(seen) = self.ahead.seen(&keys.dedupe) {
+            return Ok(Some((self.ordinal, seen)));
+        }
+        let own = (self.ordinal, &self.lookup);
+        let earlier = self.earlier.iter().map(|(ordinal, lookup)| (*ordinal, lookup));
+        for (ordinal, lookup) in std::iter::once(own).chain(earlier) {
+            if let Some(seen) = lookup.seen(&keys.dedupe, &keys.content, keys.content_is_id)? {
+                return Ok(Some((ordinal, seen)));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the newest event of a customer.
@@ -90,12 +128,14 @@ impl Trail {
 
     /// Returns what is answered to a repetition, or `None` for an event that was not there before.
     fn before(&self, keys: &Keys, at: Moment) -> Result<Option<TrailDecision>, IndexError> {
-        if let Some(seen) = self.seen(keys)? {
-            let index = LogIndex::new(seen.index);
-            return Ok(Some(if seen.content == keys.content {
-                Decision::Existing(index)
+        if let Some((origin, seen)) = self.seen(keys)? {
+            let place = Reference { origin, index: LogIndex::new(seen.index) };
+            return Ok(Some(if seen.content != keys.content {
+                Decision::Refuse(Refusal::Conflict(place))
+            } else if origin == self.ordinal {
+                Decision::Existing(place.index)
             } else {
-                Decision::Refuse(Refusal::Conflict(index))
+                Decision::Refuse(Refusal::Earlier(place))
             }));
         }
         let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
@@ -106,7 +146,7 @@ impl Trail {
     }
 
     fn decide_identity(&self, keys: &Keys, evidence: Evidence, at: Moment, event_id: EventId) -> Decided {
-        let recorded = Recorded { index: at.next, at_ms: at.received_ms };
+        let recorded = Recorded { index: self.number(at.next.get()), at_ms: at.received_ms };
         self.identity.decide(&self.hasher, (recorded, event_id), observation_id(&keys.dedupe), evidence)
     }
 
@@ -152,7 +192,7 @@ impl Trail {
         at: Moment,
     ) -> Result<TrailDecision, IndexError> {
         let event_id = EventId::new(self.random.take());
-        let recorded = Recorded { index: at.next, at_ms: at.received_ms };
+        let recorded = Recorded { index: self.number(at.next.get()), at_ms: at.received_ms };
         let decision = match self.identity.assert(&self.hasher, (recorded, event_id), assertion) {
             Ok(decision) => decision,
             Err(error) => {
@@ -238,7 +278,7 @@ impl Trail {
             }
         }
         if leaves.len() > 1 {
-            self.identity.skip(LogIndex::new(at.next.get() + leaves.len() as u64 - 1));
+            self.identity.skip(self.number(at.next.get() + leaves.len() as u64 - 1));
         }
         Ok(())
     }
@@ -318,7 +358,7 @@ impl Machine for Trail {
             What::Access(leaves) => self.access(leaves, at).unwrap_or_else(|error| unavailable(&error)),
             What::Own(leaves) => {
                 if let Some(last) = (leaves.len() as u64).checked_sub(1) {
-                    self.identity.skip(LogIndex::new(at.next.get() + last));
+                    self.identity.skip(self.number(at.next.get() + last));
                 }
                 self.own(leaves, at.received_ms)
             }

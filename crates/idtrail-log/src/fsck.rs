@@ -66,6 +66,16 @@ impl Report {
         self.findings.iter().map(|finding| finding.severity).max()
     }
 
+    /// Adds a finding if the log in `dir` goes on behind the size at which it is known to have ended.
+    pub fn must_end_at(&mut self, size: TreeSize, dir: &Path) {
+        if self.size > size {
+            let what = format!("the log goes on behind its end at {size} entries");
+            let index = Some(LogIndex::new(size.get()));
+            let path = dir.to_owned();
+            self.add(Finding { severity: Severity::Damaged, what, path, offset: 0, index });
+        }
+    }
+
     fn add(&mut self, finding: Finding) {
         self.findings_count += 1;
         if self.findings.len() < FINDINGS_MAX {

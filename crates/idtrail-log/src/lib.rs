@@ -10,6 +10,7 @@
 //! - No answer leaves before the entry's frame was synced; after a failed sync nothing is retried or guessed.
 //! - No clock, randomness, file or thread pool is reached except through `idtrail-port` and the [`shell`].
 
+pub mod backup;
 pub mod commit;
 mod error;
 pub mod frame;

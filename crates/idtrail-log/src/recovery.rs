@@ -106,18 +106,65 @@ pub fn open(
     signer: Box<dyn Signer + Send>,
     visit: &mut Visit<'_>,
 ) -> Result<(Committer, Opened), LogError> {
-    let dir = segments_dir(options.dir);
     let clean_mark = read_clean_mark(&**disk, options.dir)?;
+    let (replay, tail) = replay(disk, options.dir, options.origin, visit, false)?;
+    let size = replay.frontier.size();
+    if size < options.known_size {
+        return Err(LogError::RolledBack { size, known: options.known_size });
+    }
+    let clean = tail.cut_bytes == 0 && clean_mark == Some((size, replay.frontier.root()));
+    replay.finish(options, signer, disk, &segments_dir(options.dir), tail, clean)
+}
+
+/// Opens a log that nobody appends to any more, and hands every entry to `visit`, in order. Its segments are only read;
+/// derived files beside them (tiles, offsets) are made where they are missing.
+///
+/// `end` is the tree at which the log is known to have ended. Its checkpoint is signed once more, and no other one, so that
+/// a log never shows two trees.
+///
+/// # Errors
+/// As [`open`]; a last frame that is not whole, or another end, is `Damaged` here.
+pub fn open_final(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    end: &Checkpoint,
+    signer: &dyn Signer,
+    visit: &mut Visit<'_>,
+) -> Result<Reader, LogError> {
+    let (mut replay, _) = replay(disk, dir, &end.origin, visit, true)?;
+    let (size, root) = (replay.frontier.size(), replay.frontier.root());
+    if size < end.size {
+        return Err(LogError::RolledBack { size, known: end.size });
+    }
+    if (size, root) != (end.size, end.root) {
+        return Err(replay.damaged("the log does not end where it is known to have ended", dir, 0));
+    }
+    replay.tiles.flush(1)?;
+    replay.tiles.write_tails()?;
+    let head = Head { size, root, checkpoint: end.sign(signer).into() };
+    let segments = std::mem::take(&mut replay.segments);
+    Ok(Reader::new(replay.tiles, segments, head))
+}
+
+/// Reads every segment; of a final log the last one is as whole as the others.
+fn replay<'a, 'v>(
+    disk: &'a Arc<dyn Disk>,
+    dir: &Path,
+    origin: &'a str,
+    visit: &'a mut Visit<'v>,
+    is_final: bool,
+) -> Result<(Replay<'a, 'v>, Tail), LogError> {
     let mut replay = Replay {
         disk: &**disk,
-        origin: options.origin,
+        origin,
         frontier: Frontier::empty(),
         previous: [0; 32],
-        tiles: TileStore::open(Arc::clone(disk), &tiles_dir(options.dir))?,
+        tiles: TileStore::open(Arc::clone(disk), &tiles_dir(dir))?,
         segments: Vec::new(),
         visit,
         mended_tiles: false,
     };
+    let dir = segments_dir(dir);
     let firsts = segment::list(&**disk, &dir)?;
     let (Some(last), true) = (firsts.last().copied(), firsts.first() == Some(&LogIndex::new(0))) else {
         let what = "the first segment is missing";
@@ -125,14 +172,9 @@ pub fn open(
     };
     let mut tail = Tail { at: FRAMES_START, cut_bytes: 0, bytes: Vec::new() };
     for first in firsts {
-        tail = replay.segment(&dir, first, first == last)?;
+        tail = replay.segment(&dir, first, first == last && !is_final)?;
     }
-    let size = replay.frontier.size();
-    if size < options.known_size {
-        return Err(LogError::RolledBack { size, known: options.known_size });
-    }
-    let clean = tail.cut_bytes == 0 && clean_mark == Some((size, replay.frontier.root()));
-    replay.finish(options, signer, disk, &dir, tail, clean)
+    Ok((replay, tail))
 }
 
 /// Where the valid part of the last segment ends.

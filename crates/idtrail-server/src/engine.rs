@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! lock           keeps a second process out
-//! index/         where events are; made from the log again whenever it is missing or damaged
+//! index/         where events are; made from the log again whenever it is missing or damaged (index-0001/ …)
 //! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
-//! log/0000/      segments and tiles of the first log; a restored backup starts 0001
-//! access/0000/   the same of the access log, with access-index/ and shredding-access
+//! log/0000/      segments and tiles of the first log; a restored backup starts log/0001 ([`origins`])
+//! access/0000/   the same of its access log, with access-index/ and shredding-access
 //! shredding-customers  whose leaves in the access log may have to go when the order ends
 //! credentials.json
 //! ```
@@ -20,36 +20,39 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use idtrail_event::clear::OriginStartItem;
-use idtrail_event::{ClassTable, PiiHandling, Rules};
+use idtrail_event::{ClassTable, GlobalCustomerId, PiiHandling, Rules};
 use idtrail_identity::IdentityError;
 use idtrail_identity::normalise::Normaliser;
 use idtrail_identity::tokens::TokenKeysError;
 use idtrail_index::IndexError;
-use idtrail_index::facts::Hasher;
+use idtrail_index::facts::{Hasher, Key};
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
+use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
 use idtrail_index::shred::{ShredError, Works};
 use idtrail_index::trail::{Command, Refusal, Trail};
-use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
+use idtrail_log::{LogError, OriginOrdinal, Reference};
 use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
 use self::access::AccessLog;
-use self::index::Place;
+use self::origins::{Earlier, Kind, Line, Place, Reading, View};
 use self::second::Second;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
 
 pub mod access;
+pub mod backup;
 pub mod identity;
 pub mod index;
+pub mod origins;
 pub mod retention;
 mod second;
 pub mod shred;
@@ -88,6 +91,14 @@ pub enum EngineError {
         "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
     )]
     Foreign,
+    /// The logs of the installation do not fit together.
+    #[error("the logs of the installation do not fit together: {what}. path={}", path.display())]
+    Chain {
+        /// What is wrong.
+        what: &'static str,
+        /// The directory of the log.
+        path: PathBuf,
+    },
     /// The index could not be opened.
     #[error("the index could not be opened")]
     Index(#[source] IndexError),
@@ -117,10 +128,6 @@ pub fn vault_paths(settings: &Settings) -> VaultPaths {
     }
 }
 
-fn log_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("log").join("0000")
-}
-
 fn shredding_path(data_dir: &Path) -> PathBuf {
     data_dir.join("shredding")
 }
@@ -133,9 +140,9 @@ fn customers_path(data_dir: &Path) -> PathBuf {
     data_dir.join("shredding-customers")
 }
 
-/// Returns the directory of the log in a data directory.
+/// Returns the directory of the first log in a data directory.
 pub fn log_directory(data_dir: &Path) -> PathBuf {
-    log_dir(data_dir)
+    origins::directory(data_dir, 0)
 }
 
 /// Makes the stores of a new installation and returns the key that verifies its checkpoints.
@@ -159,7 +166,8 @@ pub fn create(ports: &Ports, settings: &Settings, kek: Kek) -> Result<VerifierKe
         &settings.tenant,
         &settings.origin,
     )?;
-    recovery::create(&*ports.disk, &log_dir(&settings.data_dir), &settings.origin, settings.segment_bytes)?;
+    let dir = log_directory(&settings.data_dir);
+    recovery::create(&*ports.disk, &dir, &settings.origin, settings.segment_bytes)?;
     access::create(ports, settings, &mut vault)?;
     let seed = vault.signing_seed(&settings.origin).ok_or(EngineError::Foreign)?;
     Ok(SignerKey::from_seed(&settings.origin, seed.expose())?.verifier())
@@ -260,6 +268,10 @@ pub struct Engine {
     identity: Identity,
     normaliser: Normaliser,
     pepper_version: u32,
+    number: u32,
+    /// The logs before this one, oldest first.
+    earlier: Arc<[Earlier]>,
+    numbering: Numbering,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     access: Arc<AccessLog>,
@@ -307,7 +319,9 @@ impl Engine {
             kek,
             None,
         )?;
-        let origin = settings.origin.as_str();
+        let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+        let name = origins::name(&settings.origin, number);
+        let origin = name.as_str();
         let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
             return Err(EngineError::Foreign);
         };
@@ -315,13 +329,18 @@ impl Engine {
             return Err(EngineError::Foreign);
         }
         let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
-        let log_dir = log_dir(&settings.data_dir);
+        let log_dir = origins::directory(&settings.data_dir, number);
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-        let place = Place::events(settings);
+        let place = Place::new(Kind::Events, &settings.data_dir, &settings.origin, number);
+        let hasher = Arc::new(identity::with_identifiers(hasher, &vault, settings)?);
         let lookup = index::open(&ports, settings, &place, &hasher, vault.epoch())?;
-        let hasher = identity::with_identifiers(hasher, &vault, settings)?;
-        let (hasher, suppression) = (Arc::new(hasher), vault.suppression().clone());
-        let mut state = State { hasher, keyring, suppression, lookup, identity: Identity::default() };
+        let suppression = vault.suppression().clone();
+        let identity = Identity::default();
+        let kind = (Kind::Events, number);
+        let (earlier, numbering) =
+            Earlier::open_all(&ports, settings, (&vault, &hasher), kind, Some(&identity))?;
+        let earlier = earlier.into();
+        let mut state = State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -335,17 +354,19 @@ impl Engine {
                 state.read(index, bytes)
             })?;
         state.keep_up(&ports, settings, &place, vault.epoch(), committer.reader())?;
-        let needed = Epoch::new(state.lookup.epoch_in_log());
+        let needed = Epoch::new(state.lookups().map(Lookup::epoch_in_log).max().unwrap_or(0));
         if vault.epoch() < needed {
             // An older vault would bring keys back that the log says were destroyed.
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
         }
         let epoch = vault.epoch();
-        let access = AccessLog::open(&ports, settings, &mut vault, &state.hasher, (&high_water, &seed))?;
+        let access = AccessLog::open(&ports, settings, &mut vault, &state.hasher, (&high_water, number))?;
         let access = Arc::new(access);
         if vault.epoch() != epoch {
             // Keys of a new access log are an epoch of the vault that destroyed nothing.
-            state.lookup.note_epoch(vault.epoch().get())?;
+            for lookup in state.lookups() {
+                lookup.note_epoch(vault.epoch().get())?;
+            }
         }
         let sinks_secret = vault.index_key();
         let (issuer_seed, (pepper_version, _)) = (vault.issuer_seed(), vault.pepper());
@@ -372,6 +393,9 @@ impl Engine {
             identity: state.identity,
             normaliser: identity::normaliser(settings)?,
             pepper_version,
+            number,
+            earlier: state.earlier,
+            numbering: state.numbering,
             log,
             desk,
             access,
@@ -388,6 +412,38 @@ impl Engine {
             _lock: lock,
             ports,
         })
+    }
+
+    /// Returns the logs of the installation, oldest first; the last one is written to.
+    pub fn logs(&self) -> Vec<View<'_>> {
+        self.line().logs().collect()
+    }
+
+    /// Returns the logs of the installation as lists run over them.
+    pub fn line(&self) -> Line<'_> {
+        let newest = View {
+            ordinal: OriginOrdinal(self.number),
+            name: &self.origin,
+            reader: self.log.reader(),
+            keyring: &self.keyring,
+            lookup: &self.lookup,
+        };
+        Line::new(&self.earlier, newest)
+    }
+
+    /// Returns the place of the log that is written to.
+    pub fn ordinal(&self) -> OriginOrdinal {
+        OriginOrdinal(self.number)
+    }
+
+    /// Returns a log of the installation by its name.
+    pub fn log_named(&self, name: &str) -> Option<View<'_>> {
+        self.logs().into_iter().find(|log| log.name == name)
+    }
+
+    /// Returns a log of the installation by its place.
+    pub fn log_at(&self, ordinal: OriginOrdinal) -> Option<View<'_>> {
+        self.logs().into_iter().find(|log| log.ordinal == ordinal)
     }
 
     /// Returns the log's name.
@@ -415,6 +471,18 @@ impl Engine {
         &self.identity
     }
 
+    /// Returns how identity counts the leaves of all logs.
+    pub fn numbering(&self) -> &Numbering {
+        &self.numbering
+    }
+
+    /// Returns the place and the log of a leaf that identity knows by its number.
+    pub fn at_number(&self, number: LogIndex) -> (Reference, String) {
+        let place = self.numbering.place(number);
+        let name = self.log_at(place.origin).map_or_else(String::new, |log| log.name.to_owned());
+        (place, name)
+    }
+
     /// Returns what brings raw identifiers into the form that is hashed.
     pub fn normaliser(&self) -> &Normaliser {
         &self.normaliser
@@ -423,6 +491,19 @@ impl Engine {
     /// Returns the version of the pepper under which identifiers get their tokens.
     pub fn pepper_version(&self) -> u32 {
         self.pepper_version
+    }
+
+    /// Returns the customer of a client's own customer id, as the newest log that knows it has it.
+    ///
+    /// # Errors
+    /// As [`Lookup::customer`].
+    pub fn customer(&self, key: &Key) -> Result<Option<GlobalCustomerId>, IndexError> {
+        for log in self.logs().into_iter().rev() {
+            if let Some(customer) = log.lookup.customer(key)? {
+                return Ok(Some(customer));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the running log.
@@ -490,9 +571,14 @@ impl Engine {
         &self.evidence_signer
     }
 
-    /// Returns the policy of somebody who pins this log's key and asks for no witness.
+    /// Returns the policy of somebody who pins the keys of all logs of the installation and asks for no witness.
     pub fn policy(&self) -> Policy {
-        Policy::log_only(self.verifier.clone())
+        let mut policy = Policy::log_only(self.verifier.clone());
+        for earlier in &*self.earlier {
+            // Refused only if it is there already, and each log has a name of its own.
+            let _ = policy.add_log(earlier.verifier.clone(), None);
+        }
+        policy
     }
 
     /// Returns the seed of the built-in token issuer.
@@ -544,11 +630,13 @@ impl Engine {
         self.desk.stop();
         self.log.stop();
         self.access.stop(&*self.ports.disk);
-        if let Err(error) = self.lookup.close() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the next start reads more of the log: the index could not be written"
-            );
+        for lookup in self.logs().into_iter().map(|log| log.lookup) {
+            if let Err(error) = lookup.close() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start reads more of the log: the index could not be written"
+                );
+            }
         }
         if let Some(marker) = self.marker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The thread ends when its channel closes; it writes a last mark before.
@@ -582,11 +670,15 @@ fn rules(settings: &Settings) -> Rules {
 
 /// Derived state while it is built from the log.
 struct State {
+    number: u32,
     hasher: Arc<Hasher>,
     keyring: Keyring,
     suppression: Suppression,
     lookup: Lookup,
     identity: Identity,
+    /// The logs of the same kind before this one, oldest first.
+    earlier: Arc<[Earlier]>,
+    numbering: Numbering,
 }
 
 impl State {
@@ -595,28 +687,13 @@ impl State {
         index: LogIndex,
         bytes: &[u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let is_new = index.get() >= self.lookup.applied().get();
-        if !is_new && index < self.identity.next() {
-            return Ok(());
-        }
-        match seal::open(&self.keyring, index, bytes) {
-            Ok(disclosed) => {
-                self.identity.replay(&self.hasher, index, &disclosed.leaf);
-                if is_new {
-                    self.lookup.fold(index, &self.hasher.facts(&disclosed.leaf));
-                }
-                Ok(())
-            }
-            // An erased or expired leaf says nothing any more; that is what erasure means.
-            Err(OpenError::Key(_)) => {
-                self.identity.skip(index);
-                if is_new {
-                    self.lookup.skip(index);
-                }
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let start = self.numbering.start(OriginOrdinal(self.number)).unwrap_or(0);
+        let (keyring, hasher, lookup) = (&self.keyring, &*self.hasher, &self.lookup);
+        Reading { keyring, hasher, lookup, identity: Some((&self.identity, start)) }.take(index, bytes)
+    }
+
+    fn lookups(&self) -> impl Iterator<Item = &Lookup> {
+        self.earlier.iter().map(|one| &one.lookup).chain([&self.lookup])
     }
 
     fn start(
@@ -634,7 +711,11 @@ impl State {
             Arc::clone(&self.hasher),
             self.identity.clone(),
         );
-        let clock = ReceiptClock::start(Arc::clone(&ports.clock), self.lookup.received_ms());
+        let earlier =
+            self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.size, one.lookup.clone()));
+        let trail = trail.continuing(OriginOrdinal(self.number), earlier);
+        let newest_ms = self.lookups().map(Lookup::received_ms).max().unwrap_or(0);
+        let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
         if clock.wall_step_ms() < -1000 {
             tracing::warn!(
                 "the clock is behind the newest receipt time; receipts keep that time until it is passed"
@@ -686,9 +767,11 @@ impl State {
                 hasher: Arc::clone(&self.hasher),
                 keyring: self.keyring.clone(),
                 log: Arc::clone(log),
+                earlier: Arc::clone(&self.earlier),
+                numbering: self.numbering.clone(),
             }),
         };
-        let second = Second::open((&works, log), access, settings, retention.automatic)?;
+        let second = Second::open((&works, log, &self.earlier), access, settings, retention.automatic)?;
         shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)
     }
 }

@@ -15,7 +15,7 @@ use crate::api::AppState;
 use crate::auth::Auth;
 use crate::connection;
 use crate::credentials::{self, CredentialStore, StoreError};
-use crate::engine::{self, Engine, EngineError, Ports};
+use crate::engine::{Engine, EngineError, Ports};
 use crate::front::Front;
 use crate::limits::Budgets;
 use crate::metrics::{MeteredDisk, Metrics};
@@ -132,7 +132,7 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let metered = MeteredDisk::new(
             Arc::clone(&ports.disk),
-            engine::log_directory(&settings.data_dir),
+            settings.data_dir.join("log"),
             Arc::clone(&ports.clock),
             metrics.fsync_seconds.clone(),
         );

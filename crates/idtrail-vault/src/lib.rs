@@ -32,7 +32,7 @@ pub use high_water::{HighWater, high_water_path};
 pub use hold::{HoldInfo, KeptKey, NewHold};
 pub use keyring::{INDEX_END, INDICES_MAX, IndexSecrets, KeyCursor, Keyring, Section};
 pub use secret::{Kek, Secret32};
-pub use store::VaultPaths;
+pub use store::{VaultPaths, body_name};
 pub use suppression::{ErasedEvent, Suppressed, Suppression};
 pub use tree::{Cursor, KeyTree};
 pub use vault::{Change, Puncture, Sections, Vault};

@@ -392,8 +392,13 @@ impl Store {
     }
 }
 
+/// Returns the name of the body file of an epoch.
+pub fn body_name(epoch: Epoch) -> String {
+    format!("{BODY_PREFIX}{:020}", epoch.get())
+}
+
 fn body_path(dir: &Path, epoch: Epoch) -> PathBuf {
-    dir.join(format!("{BODY_PREFIX}{:020}", epoch.get()))
+    dir.join(body_name(epoch))
 }
 
 fn parse_body_name(name: &str) -> Option<Epoch> {

@@ -15,18 +15,37 @@ use crate::report::{Findings, Problem};
 
 const STEP: &str = "accessLog";
 
-/// Checks the part of a package that says who was shown the customer's events.
+/// Checks the parts of a package that say who was shown the customer's events.
 pub(crate) fn check(package: &Package, policy: &Policy, findings: &mut Findings) {
-    let Some(part) = &package.access_log else { return };
-    let Some(log) = package.as_of.last() else { return };
-    if part.as_of.origin != access_origin(&log.origin) {
-        let text = "it is not the access log of the log that the answer was read from";
-        return findings.step(STEP, vec![Problem::tampered(text)], "");
+    let Some((last, before)) = package.as_of.split_last() else { return };
+    let mut parts = Vec::new();
+    let mut logs = before.iter();
+    for part in &package.earlier_access_logs {
+        let Some(log) = logs.find(|log| part.as_of.origin == access_origin(&log.origin)) else {
+            let text = "it is not the access log of an earlier log, or not in the order of these";
+            return findings.step(STEP, vec![Problem::tampered(text)], "");
+        };
+        parts.push((part, log));
     }
-    let Some(policy) = policy_for(policy, &log.origin) else {
-        return findings.skipped(STEP, "no key of the log that it belongs to is pinned");
-    };
-    let (problems, count) = check_part(part, package, &policy);
+    if let Some(part) = &package.access_log {
+        if part.as_of.origin != access_origin(&last.origin) {
+            let text = "it is not the access log of the log that the answer was read from";
+            return findings.step(STEP, vec![Problem::tampered(text)], "");
+        }
+        parts.push((part, last));
+    }
+    if parts.is_empty() {
+        return;
+    }
+    let (mut problems, mut count) = (Vec::new(), 0);
+    for (part, log) in parts {
+        let Some(policy) = policy_for(policy, &log.origin) else {
+            return findings.skipped(STEP, "no key of the log that it belongs to is pinned");
+        };
+        let (found, opened) = check_part(part, package, &policy);
+        problems.extend(found);
+        count += opened;
+    }
     findings.step(STEP, problems, format!("{count} accesses are in the access log and open as shown"));
     findings.not_covered.push(
         "Which person acted in each access is sealed and not disclosed; no witness watches the access log."

@@ -41,6 +41,10 @@ pub struct Package {
     /// Who was shown this customer's events before; absent if nobody is known or the log keeps no such record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessPart>,
+    /// The same from the access logs of the logs before the last one, in the order of `as_of`; one that holds nothing about
+    /// this customer may be left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_access_logs: Vec<AccessPart>,
     /// The signed list of all events of the package; see [`sign_manifest`](crate::sign_manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
@@ -52,7 +56,7 @@ impl fmt::Debug for Package {
     }
 }
 
-/// Who was shown the events of a customer, from the access log of the last log.
+/// Who was shown the events of a customer, from the access log of one log.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessPart {

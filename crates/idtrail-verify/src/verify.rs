@@ -103,7 +103,7 @@ fn read(bytes: &[u8]) -> Result<(Map<String, Value>, Package), Problem> {
             "a member is missing, unknown or of the wrong kind, at line {line}, column {column}"
         ))
     })?;
-    let access = package.access_log.iter().map(|part| &part.as_of);
+    let access = package.access_log.iter().chain(&package.earlier_access_logs).map(|part| &part.as_of);
     let sizes = package.as_of.iter().chain(access).map(|tree| tree.size);
     let counts = package.coverage.systems.iter().map(|system| system.events);
     if sizes.chain(counts).any(|number| number > SAFE_INTEGER_MAX) {

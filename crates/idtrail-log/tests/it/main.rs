@@ -5,6 +5,7 @@
     reason = "a test that meets the unexpected must fail"
 )]
 
+mod backups;
 mod crashes;
 mod damage;
 mod support;

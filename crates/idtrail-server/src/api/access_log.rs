@@ -9,24 +9,24 @@ use std::sync::Arc;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use idtrail_event::GlobalCustomerId;
 use idtrail_index::seal::OpenError;
 use idtrail_log::LogError;
-use idtrail_tlog::{BundleId, LogIndex, TileId, TlogProof};
-use idtrail_verify::{EventKeys, EvidenceEvent, Receipt, ReceiptStatus};
+use idtrail_tlog::{BundleId, LogIndex, TileId};
+use idtrail_verify::{EventKeys, EvidenceEvent};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, Shown, disclose};
-use super::{AppState, answer, blocking, tiles};
+use super::read::WhichLog;
+use super::{AppState, answer, blocking, events, read, tiles};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::Engine;
-use crate::engine::access::AccessLog;
+use crate::engine::origins::View;
 use crate::openapi::{self, schema};
 use crate::problem::Problem;
 
@@ -105,7 +105,7 @@ pub async fn list(
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::malformed_request("limit must be 1 to 1000"));
     }
-    let start = start(state.engine().access(), filter.after.as_deref())?;
+    let start = read::start(&state.engine().access().line(), filter.after.as_deref())?;
     let wanted = Wanted {
         from_ms: time(filter.from.as_deref())?,
         to_ms: time(filter.to.as_deref())?,
@@ -115,13 +115,13 @@ pub async fn list(
     let timeout = state.request_timeout();
     let route = Route { operation: "list_accesses", purpose: "AUDIT" };
     let page = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let total = engine.access().line().total();
         let size = engine.access().reader().size();
         if filter.customer.is_some() && !engine.access().log().applied().wait(size, timeout) {
             return Err(Problem::unavailable("the index has not caught up with the access log", 1));
         }
-        shown.of(engine.access().origin(), size.get());
         let about = filter.customer.as_deref().map(|id| customer(engine, id)).transpose()?;
-        page(engine, shown, &wanted, (start, size.get(), limit), about)
+        page(engine, shown, &wanted, (start, total, limit), about)
     });
     Ok(answer(StatusCode::OK, &page.await?))
 }
@@ -137,7 +137,7 @@ pub async fn list(
     path = "/api/v1/access-log/{index}/receipt",
     operation_id = "show_access_receipt",
     tag = "rights",
-    params(("index" = u64, Path, description = "Place of the leaf in the access log.", example = 0)),
+    params(("index" = u64, Path, description = "Place of the leaf in the access log.", example = 0), WhichLog),
     responses(
         (status = 200, description = "The receipt.", body = schema::Receipt),
         openapi::RequestProblem,
@@ -150,14 +150,21 @@ pub async fn receipt(
     State(state): State<AppState>,
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, READERS)?;
+    let Query(WhichLog { origin }) = which?;
     let Path(index) = index.map_err(|_| Problem::malformed_request("the index is not a whole number"))?;
-    if index >= state.engine().access().reader().size().get() {
-        return Err(Problem::not_found("the access log holds no such leaf"));
-    }
     let access = Arc::clone(state.engine().access());
-    let receipt = blocking(move || prove(&access, LogIndex::new(index)).map_err(|error| unreadable(&error)));
+    let receipt = blocking(move || {
+        let line = access.line();
+        let log = line.logs().find(|log| log.name == origin.as_deref().unwrap_or(access.origin()));
+        let log = log.ok_or_else(|| Problem::not_found("the installation has no such access log"))?;
+        if index >= log.reader.size().get() {
+            return Err(Problem::not_found("the access log holds no such leaf"));
+        }
+        events::receipt(&log, LogIndex::new(index), Vec::new()).map_err(|error| unreadable(&error))
+    });
     Ok(answer(StatusCode::OK, &json!(receipt.await?)))
 }
 
@@ -241,25 +248,10 @@ fn time(text: Option<&str>) -> Result<Option<u64>, Problem> {
     Ok(time.map_err(wrong)?.map(|time| u64::try_from(time.as_millisecond()).unwrap_or(0)))
 }
 
-/// A cursor is the access log's name and the next index, in a form that nobody is tempted to take apart.
-fn cursor(access: &AccessLog, next: u64) -> String {
-    BASE64URL_NOPAD.encode(format!("{next}@{}", access.origin()).as_bytes())
-}
-
-fn start(access: &AccessLog, after: Option<&str>) -> Result<u64, Problem> {
-    let Some(text) = after else { return Ok(0) };
-    let wrong = || Problem::malformed_request("the cursor is not one of this log's");
-    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| wrong())?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
-    let (next, origin) = text.split_once('@').ok_or_else(wrong)?;
-    let next = next.parse().map_err(|_| wrong())?;
-    if origin == access.origin() && next <= access.reader().size().get() { Ok(next) } else { Err(wrong()) }
-}
-
 fn customer(engine: &Engine, id: &str) -> Result<Option<GlobalCustomerId>, Problem> {
     match GlobalCustomerId::try_from(id) {
         Ok(subject) => Ok(Some(subject)),
-        Err(_) => engine.lookup().customer(&engine.hasher().customer(id)).map_err(|error| no_index(&error)),
+        Err(_) => engine.customer(&engine.hasher().customer(id)).map_err(|error| no_index(&error)),
     }
 }
 
@@ -277,56 +269,66 @@ fn page(
     engine: &Engine,
     shown: &mut Shown,
     wanted: &Wanted,
-    (start, size, limit): (u64, u64, usize),
+    (start, total, limit): (u64, u64, usize),
     about: Option<Option<GlobalCustomerId>>,
 ) -> Result<Value, Problem> {
-    let access = engine.access();
+    let line = engine.access().line();
     let mut entries = Vec::new();
     let mut next = start;
     match about {
         None => {
-            let end = size.min(start.saturating_add(LOOKED_AT_MAX));
+            let end = total.min(start.saturating_add(LOOKED_AT_MAX));
             while next < end && entries.len() < limit {
-                entries.extend(wanted.look(access, LogIndex::new(next))?);
+                let (log, index) = line.locate(next);
+                if let Some(entry) = wanted.look(&log, LogIndex::new(index))? {
+                    // One leaf for the page: one for each customer would have every look at the log double it.
+                    shown.at(log.name, log.reader.size().get());
+                    shown.leaf(None, LogIndex::new(index));
+                    entries.push(entry);
+                }
                 next += 1;
-            }
-            // One leaf for the page: one for each customer would have every look at the log double it.
-            for index in entries.iter().filter_map(|entry: &Value| entry.get("index")?.as_u64()) {
-                shown.leaf(None, LogIndex::new(index));
             }
         }
         Some(subject) => {
-            let indices = match subject {
-                Some(subject) => access.lookup().subject(subject).map_err(|error| no_index(&error))?,
-                None => Vec::new(),
-            };
-            let rest = indices.into_iter().filter(|index| (start..size).contains(&index.get()));
-            next = size;
-            for index in rest {
-                if entries.len() == limit {
-                    next = index.get();
-                    break;
+            let mut before = 0;
+            next = total;
+            'logs: for log in line.logs() {
+                let indices = match subject {
+                    Some(subject) => log.lookup.subject(subject).map_err(|error| no_index(&error))?,
+                    None => Vec::new(),
+                };
+                for index in indices {
+                    let count = before + index.get();
+                    if !(start..total).contains(&count) {
+                        continue;
+                    }
+                    if entries.len() == limit {
+                        next = count;
+                        break 'logs;
+                    }
+                    if let Some(entry) = wanted.look(&log, index)? {
+                        shown.at(log.name, log.reader.size().get());
+                        shown.leaf(subject, index);
+                        entries.push(entry);
+                    }
                 }
-                if let Some(entry) = wanted.look(access, index)? {
-                    shown.leaf(subject, index);
-                    entries.push(entry);
-                }
+                before += log.reader.size().get();
             }
         }
     }
     Ok(json!({
         "entries": entries,
-        "next": cursor(access, next),
-        "more": next < size,
-        "treeSize": size,
+        "next": line.cursor(next),
+        "more": next < total,
+        "treeSize": engine.access().reader().size().get(),
     }))
 }
 
 impl Wanted {
     /// Returns the access at an index as it is shown, if it is wanted and can still be read.
-    fn look(&self, access: &AccessLog, index: LogIndex) -> Result<Option<Value>, Problem> {
-        let bytes = access.reader().entry(index).map_err(|error| unreadable(&error))?;
-        let disclosed = match access.open_leaf(index, &bytes) {
+    fn look(&self, log: &View<'_>, index: LogIndex) -> Result<Option<Value>, Problem> {
+        let bytes = log.reader.entry(index).map_err(|error| unreadable(&error))?;
+        let disclosed = match log.open_leaf(index, &bytes) {
             Ok(disclosed) => disclosed,
             Err(OpenError::Key(_)) => return Ok(None),
             Err(OpenError::Leaf(_)) => {
@@ -344,8 +346,9 @@ impl Wanted {
         if !fits {
             return Ok(None);
         }
-        let event = EvidenceEvent::new(access.origin(), index, &bytes, open, EventKeys::default(), &[]);
+        let event = EvidenceEvent::new(log.name, index, &bytes, open, EventKeys::default(), &[]);
         Ok(Some(json!({
+            "origin": event.origin,
             "index": event.index,
             "leafHash": event.leaf_hash,
             "receivedAt": event.received_at,
@@ -356,22 +359,4 @@ impl Wanted {
             "auditEvent": event.audit_event,
         })))
     }
-}
-
-fn prove(access: &AccessLog, index: LogIndex) -> Result<Receipt, LogError> {
-    let reader = access.reader();
-    let head = reader.head();
-    let hashes = reader.inclusion_proof(index, head.size)?;
-    let proof = TlogProof { extra: None, index, hashes, checkpoint: head.checkpoint.to_string() };
-    Ok(Receipt {
-        status: ReceiptStatus::Duplicate,
-        origin: access.origin().to_owned(),
-        index: index.get(),
-        leaf_hash: reader.leaf_hash(index)?.to_string(),
-        event_id: None,
-        received_at: None,
-        tree_size: head.size.get(),
-        warnings: Vec::new(),
-        proof: proof.to_text(),
-    })
 }

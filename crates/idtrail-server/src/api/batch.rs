@@ -34,6 +34,9 @@ use crate::quarantine::{QuarantineError, QuarantineId, Reason, Sender};
 #[serde(rename_all = "camelCase")]
 struct Item {
     status: &'static str,
+    /// Named only if it is not the one of the whole answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -361,6 +364,15 @@ impl Reading {
                 let (index, leaf_hash) = (Some(at.get()), Some(leaf_hash.to_string()));
                 let warnings = events::warnings(event);
                 Ok(Item { status: "duplicate", index, leaf_hash, warnings, ..Item::default() })
+            }
+            Answer::Refused(Refusal::Earlier(place)) => {
+                counts.duplicate += 1;
+                let log = engine.log_at(place.origin).ok_or_else(Problem::internal)?;
+                let leaf_hash =
+                    log.reader.leaf_hash(place.index).map_err(|error| events::unavailable(&error))?;
+                let (index, leaf_hash) = (Some(place.index.get()), Some(leaf_hash.to_string()));
+                let (origin, warnings) = (Some(log.name.to_owned()), events::warnings(event));
+                Ok(Item { status: "duplicate", origin, index, leaf_hash, warnings, ..Item::default() })
             }
             Answer::Refused(Refusal::Erased) => {
                 counts.erased += 1;

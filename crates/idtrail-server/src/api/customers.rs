@@ -12,6 +12,7 @@ use idtrail_identity::assertion::Subject;
 use idtrail_identity::read::{Closure, CustomerState, Explanation};
 use idtrail_identity::ruleset::types;
 use idtrail_identity::{Identifier, IdentityError, State as Known};
+use idtrail_log::Reference;
 use idtrail_tlog::LogIndex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use super::identity::{durable, type_name};
 use super::{AppState, answer};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
+use crate::engine::Engine;
 use crate::openapi;
 use crate::problem::Problem;
 
@@ -31,6 +33,8 @@ pub struct When {
     pub as_of: Option<String>,
     /// What was believed when this leaf of the log had been taken over.
     pub recorded_as_of: Option<u64>,
+    /// The log of that leaf, as receipts have it. Without it the one that is written to.
+    pub origin: Option<String>,
 }
 
 /// Shows a customer
@@ -47,7 +51,8 @@ pub struct When {
     params(
         ("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
         ("asOf" = Option<String>, Query, description = "As it was at this time, by what is known today: RFC 3339.", nullable = false, example = "2026-09-01T00:00:00Z"),
-        ("recordedAsOf" = Option<u64>, Query, description = "What was believed when this leaf had been taken over.", nullable = false)
+        ("recordedAsOf" = Option<u64>, Query, description = "What was believed when this leaf had been taken over.", nullable = false),
+        ("origin" = Option<String>, Query, description = "The log of that leaf. Without it the one that is written to.", nullable = false)
     ),
     responses(
         (status = 200, description = "The customer.", body = serde_json::Map<String, Value>),
@@ -76,20 +81,34 @@ pub async fn show(
     if as_of.is_some() && when.recorded_as_of.is_some() {
         return Err(Problem::malformed_request("send asOf or recordedAsOf, not both"));
     }
-    let (shown, next) = state.engine().identity().read(|known| {
+    let engine = state.engine();
+    let recorded = match when.recorded_as_of {
+        None => None,
+        Some(index) => {
+            let log = engine.log_named(when.origin.as_deref().unwrap_or(engine.origin()));
+            let log = log.ok_or_else(|| Problem::not_found("the installation has no such log"))?;
+            // A log that has ended knows no more than at its end.
+            let last = log.reader.size().get().saturating_sub(1);
+            let bound = if log.ordinal == engine.ordinal() { index } else { index.min(last) };
+            let place = Reference { origin: log.ordinal, index: LogIndex::new(bound) };
+            engine.numbering().number(place).map(|number| (log.name.to_owned(), index, number))
+        }
+    };
+    let (shown, next) = engine.identity().read(|known| {
         named(known, gcid)?;
         let subject = Subject::Customer(gcid);
-        match (as_of, when.recorded_as_of) {
-            (None, Some(index)) => {
-                let believed = known.recorded_as_of(&gcid, LogIndex::new(index))?;
+        match (as_of, recorded) {
+            (None, Some((origin, index, number))) => {
+                let believed = known.recorded_as_of(&gcid, number)?;
                 Ok(json!({
                     "gcid": believed.gcid.to_string(),
+                    "origin": origin,
                     "recordedAsOf": index,
                     "identifiers": believed.identifiers.iter().map(identifier).collect::<Vec<_>>(),
                 }))
             }
-            (Some(time), _) => known.as_of(&subject, time).map(|closure| customer(&closure)),
-            _ => known.closure(&subject).map(|closure| customer(&closure)),
+            (Some(time), _) => known.as_of(&subject, time).map(|closure| customer(engine, &closure)),
+            _ => known.closure(&subject).map(|closure| customer(engine, &closure)),
         }
     });
     durable(&state, next).await?;
@@ -123,11 +142,12 @@ pub async fn explain(
     Path(gcid): Path<String>,
 ) -> Result<Response, Problem> {
     let gcid = admit(&state, &system, &gcid)?;
+    let engine = state.engine();
     let read = |known: &Known| {
         named(known, gcid)?;
-        known.explain(&Subject::Customer(gcid)).map(|why| explanation(&why))
+        known.explain(&Subject::Customer(gcid)).map(|why| explanation(engine, &why))
     };
-    let (shown, next) = state.engine().identity().read(read);
+    let (shown, next) = engine.identity().read(read);
     durable(&state, next).await?;
     Ok(answer(StatusCode::OK, &shown.map_err(|error| problem(&error))?))
 }
@@ -158,7 +178,7 @@ fn identifier(identifier: &Identifier) -> Value {
     json!({ "type": type_name(identifier.kind), "token": identifier.token.to_string() })
 }
 
-fn customer(closure: &Closure) -> Value {
+fn customer(engine: &Engine, closure: &Closure) -> Value {
     let known = &closure.customer;
     let identifiers = known.identifiers.iter().map(|owned| {
         json!({
@@ -173,17 +193,21 @@ fn customer(closure: &Closure) -> Value {
         "state": if known.state == CustomerState::Held { "HELD" } else { "ACTIVE" },
         "aliases": known.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "identifiers": identifiers.collect::<Vec<_>>(),
-        "interactions": closure.interactions.iter().map(|one| json!({
-            "index": one.index.get(),
-            "timestamp": time_text(one.time_ms),
-            "tier": one.tier.name(),
-            "believed": one.believed.to_string(),
-        })).collect::<Vec<_>>(),
+        "interactions": closure.interactions.iter().map(|one| {
+            let (place, origin) = engine.at_number(one.index);
+            json!({
+                "origin": origin,
+                "index": place.index.get(),
+                "timestamp": time_text(one.time_ms),
+                "tier": one.tier.name(),
+                "believed": one.believed.to_string(),
+            })
+        }).collect::<Vec<_>>(),
         "ambiguous": closure.ambiguous,
     })
 }
 
-fn explanation(why: &Explanation) -> Value {
+fn explanation(engine: &Engine, why: &Explanation) -> Value {
     let links = why.links.iter().map(|link| {
         json!({
             "from": identifier(&link.from),
@@ -193,19 +217,25 @@ fn explanation(why: &Explanation) -> Value {
             "assurance": link.assurance,
             "firstSeen": link.seen_ms.map(|(first, _)| time_text(first)),
             "lastSeen": link.seen_ms.map(|(_, last)| time_text(last)),
-            "evidence": link.evidence.iter().map(|one| json!({
-                "observationId": one.observation.to_string(),
-                "index": one.index.get(),
-            })).collect::<Vec<_>>(),
+            "evidence": link.evidence.iter().map(|one| {
+                let (place, origin) = engine.at_number(one.index);
+                json!({
+                    "observationId": one.observation.to_string(),
+                    "origin": origin,
+                    "index": place.index.get(),
+                })
+            }).collect::<Vec<_>>(),
             "assertions": link.assertions,
         })
     });
     let refused = why.refused.iter().map(|link| {
+        let (since, origin) = engine.at_number(link.since);
         json!({
             "between": link.ends.iter().map(identifier).collect::<Vec<_>>(),
             "guard": link.guard.name(),
             "quarantineId": format!("q-{}", link.number),
-            "since": link.since.get(),
+            "origin": origin,
+            "since": since.index.get(),
         })
     });
     json!({

@@ -89,24 +89,26 @@ fn wrong_purpose() -> Problem {
 /// What an answer shows, gathered while it is made.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    /// Size of the log that it is read from.
-    size: u64,
-    /// The log, if it is not the one of events.
-    origin: Option<String>,
     filter: Map<String, Value>,
+    /// What is shown of each log, the one that is being read last.
+    logs: Vec<OfLog>,
+}
+
+/// What is shown of one log.
+#[derive(Debug)]
+struct OfLog {
+    origin: String,
+    size: u64,
     places: BTreeMap<Option<GlobalCustomerId>, Vec<Place>>,
 }
 
 impl Shown {
-    /// Says at which size the log of events is read.
-    pub(crate) fn at(&mut self, size: u64) {
-        self.size = size;
-    }
-
-    /// Says that another log is read, and at which size.
-    pub(crate) fn of(&mut self, origin: &str, size: u64) {
-        self.origin = Some(origin.to_owned());
-        self.size = size;
+    /// Says which log is read from now on, and at which size.
+    pub(crate) fn at(&mut self, origin: &str, size: u64) {
+        let known = self.logs.iter().position(|log| log.origin == origin);
+        let log = known.map(|at| self.logs.remove(at));
+        let log = log.unwrap_or_else(|| OfLog { origin: origin.to_owned(), size, places: BTreeMap::new() });
+        self.logs.push(log);
     }
 
     /// Says by what was searched: names of this system only, never a text of a client.
@@ -116,17 +118,24 @@ impl Shown {
 
     /// Shows a leaf.
     pub(crate) fn leaf(&mut self, subject: Option<GlobalCustomerId>, index: LogIndex) {
-        self.places.entry(subject).or_default().push(Place::Leaf(index.get()));
+        self.add(subject, Some(Place::Leaf(index.get())));
     }
 
     /// Shows an entry of the quarantine.
     pub(crate) fn quarantined(&mut self, subject: Option<GlobalCustomerId>, id: String) {
-        self.places.entry(subject).or_default().push(Place::Quarantined(id));
+        self.add(subject, Some(Place::Quarantined(id)));
     }
 
     /// Answers about somebody, even if there is nothing to show.
     pub(crate) fn about(&mut self, subject: Option<GlobalCustomerId>) {
-        self.places.entry(subject).or_default();
+        self.add(subject, None);
+    }
+
+    fn add(&mut self, subject: Option<GlobalCustomerId>, place: Option<Place>) {
+        debug_assert!(!self.logs.is_empty(), "what is shown is shown of a log");
+        if let Some(log) = self.logs.last_mut() {
+            log.places.entry(subject).or_default().extend(place);
+        }
     }
 }
 
@@ -152,17 +161,19 @@ pub(crate) async fn disclose<T: Send + 'static>(
         let _gate = engine.access().gate();
         let mut shown = Shown::default();
         let answer = read(&engine, &mut shown)?;
-        let access = Access {
+        let filter = shown.filter;
+        let access = |log: OfLog| Access {
             system: reader.system.name().to_owned(),
             person: reader.person.as_ref().map(|person| person.id().to_owned()),
             operation: route.operation,
             purpose: reader.purpose.unwrap_or(route.purpose),
-            origin: shown.origin.unwrap_or_else(|| engine.origin().to_owned()),
-            size: shown.size,
-            filter: shown.filter,
-            disclosed: shown.places,
+            origin: log.origin,
+            size: log.size,
+            filter: filter.clone(),
+            disclosed: log.places,
         };
-        engine.access().record(&access).map_err(|error| {
+        let accesses: Vec<Access> = shown.logs.into_iter().map(access).collect();
+        engine.access().record(&accesses).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "an access could not be recorded, so nothing was disclosed"

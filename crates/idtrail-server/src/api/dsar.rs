@@ -17,8 +17,10 @@ use idtrail_identity::read::Closure;
 use idtrail_identity::{State as Known, Tier};
 use idtrail_index::identity::observation_id;
 use idtrail_index::seal::OpenError;
-use idtrail_log::LogError;
+use idtrail_index::trail::Trail;
 use idtrail_log::reader::Head;
+use idtrail_log::shell::Log;
+use idtrail_log::{LogError, Reference};
 use idtrail_tlog::LogIndex;
 use idtrail_verify::{
     AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
@@ -33,6 +35,7 @@ use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::origins::{Line, View};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 
@@ -86,13 +89,18 @@ pub async fn audit_trail(
     let package = disclose(state.engine(), &reader, route, move |engine, shown| {
         let (found, next) = engine.identity().read(|known| whose(known, &query.subjects));
         durably(engine, next, timeout)?;
-        let heads = (engine.reader().head(), engine.access().reader().head());
-        if !engine.log().applied().wait(heads.0.size, timeout)
-            || !engine.access().log().applied().wait(heads.1.size, timeout)
-        {
+        // Earlier logs are final; only the last one of each kind may have to be waited for.
+        let heads = |line: Line<'_>| line.logs().map(|log| log.reader.head()).collect::<Vec<_>>();
+        let (line, accesses) = (engine.line(), engine.access().line());
+        let logs: Vec<_> = line.logs().zip(heads(line.clone())).collect();
+        let accesses: Vec<_> = accesses.logs().zip(heads(accesses.clone())).collect();
+        let current = |logs: &[(View<'_>, Head)], log: &Log<Trail>| {
+            logs.last().is_none_or(|(_, head)| log.applied().wait(head.size, timeout))
+        };
+        if !current(&logs, engine.log()) || !current(&accesses, engine.access().log()) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        package(engine, shown, (&heads.0, &heads.1), query, found).map_err(|error| {
+        package(engine, shown, (&logs, &accesses), query, found).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a request for access could not be answered"
@@ -207,39 +215,47 @@ fn whose(known: &Known, subjects: &[Subject]) -> Option<Closure> {
 struct Scope {
     /// Every id of the person; the first is the one of today.
     ids: Vec<GlobalCustomerId>,
-    indices: BTreeSet<LogIndex>,
-    tiers: BTreeMap<LogIndex, Tier>,
+    places: BTreeSet<Reference>,
+    tiers: BTreeMap<Reference, Tier>,
     ambiguous: u32,
 }
 
-fn scope(engine: &Engine, id: &str, found: Option<Closure>) -> Result<Scope, AnswerError> {
-    let lookup = engine.lookup();
+fn scope(
+    engine: &Engine,
+    logs: &[(View<'_>, Head)],
+    id: &str,
+    found: Option<Closure>,
+) -> Result<Scope, AnswerError> {
     let (mut ids, mut tiers, mut ambiguous) = (Vec::new(), BTreeMap::new(), 0);
     match found {
         Some(closure) => {
             ids.push(closure.customer.gcid);
             ids.extend(closure.customer.aliases);
-            tiers.extend(closure.interactions.iter().map(|one| (one.index, one.tier)));
+            let place = |number| engine.numbering().place(number);
+            tiers.extend(closure.interactions.iter().map(|one| (place(one.index), one.tier)));
             ambiguous = closure.ambiguous;
         }
         // Events that say nothing about identity have ids that only the index knows.
         None => match GlobalCustomerId::try_from(id) {
-            Ok(subject) if !lookup.subject(subject)?.is_empty() => ids.push(subject),
+            Ok(subject) if has_events(logs, subject)? => ids.push(subject),
             Ok(_) | Err(_) => {}
         },
     }
-    let mut indices: BTreeSet<LogIndex> = tiers.keys().copied().collect();
-    for id in &ids {
-        indices.extend(lookup.subject(*id)?);
+    let mut places: BTreeSet<Reference> = tiers.keys().copied().collect();
+    for (log, _) in logs {
+        for id in &ids {
+            let indices = log.lookup.subject(*id)?.into_iter();
+            places.extend(indices.map(|index| Reference { origin: log.ordinal, index }));
+        }
     }
-    Ok(Scope { ids, indices, tiers, ambiguous })
+    Ok(Scope { ids, places, tiers, ambiguous })
 }
 
 impl Scope {
     /// Tells whether an event under one of the person's ids is still the person's: what identity rests on may have turned
     /// out to be somebody else's since.
-    fn holds(&self, engine: &Engine, index: LogIndex, leaf: &OpenLeaf) -> bool {
-        if self.tiers.contains_key(&index) {
+    fn holds(&self, engine: &Engine, place: Reference, leaf: &OpenLeaf) -> bool {
+        if self.tiers.contains_key(&place) {
             return true;
         }
         let observation = engine.hasher().facts(leaf).event.map(|event| observation_id(&event.dedupe));
@@ -248,37 +264,47 @@ impl Scope {
     }
 }
 
+/// Logs, oldest first, each with the tree at which it is read.
+type Heads<'a> = [(View<'a>, Head)];
+
 fn package(
     engine: &Engine,
     shown: &mut Shown,
-    (head, access_head): (&Head, &Head),
+    (logs, accesses): (&Heads<'_>, &Heads<'_>),
     query: Query,
     found: Option<Closure>,
 ) -> Result<Package, AnswerError> {
     let id = query.request.customer_id_hash.as_str();
-    let mut scope = scope(engine, id, found)?;
+    let mut scope = scope(engine, logs, id, found)?;
     let subject = scope.ids.first().copied();
-    shown.at(head.size.get());
+    if let Some((log, head)) = logs.last() {
+        shown.at(log.name, head.size.get());
+    }
     // That somebody is known here, or not, is an answer too.
     shown.about(subject);
     let mut events = Vec::new();
     let mut closed: u64 = 0;
     let mut probable: u64 = 0;
-    for index in scope.indices.clone().into_iter().filter(|index| index.get() < head.size.get()) {
-        match event(engine, head, index, query.range_ms, &scope) {
-            Ok(Some((event, named))) => {
-                // Under the id that the leaf names, so that it is found when that leaf is erased.
-                shown.leaf(Some(named), index);
-                events.push(event);
-                probable += u64::from(scope.tiers.get(&index).is_some_and(|tier| *tier != Tier::Verified));
-                if !scope.ids.contains(&named) {
-                    scope.ids.push(named);
+    for (log, head) in logs {
+        shown.at(log.name, head.size.get());
+        let here = |place: &Reference| place.origin == log.ordinal && place.index.get() < head.size.get();
+        for place in scope.places.clone().into_iter().filter(here) {
+            match event(engine, (log, head), place, query.range_ms, &scope) {
+                Ok(Some((event, named))) => {
+                    // Under the id that the leaf names, so that it is found when that leaf is erased.
+                    shown.leaf(Some(named), place.index);
+                    events.push(event);
+                    let proved = scope.tiers.get(&place).is_none_or(|tier| *tier == Tier::Verified);
+                    probable += u64::from(!proved);
+                    if !scope.ids.contains(&named) {
+                        scope.ids.push(named);
+                    }
                 }
+                Ok(None) => {}
+                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
+                Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
+                Err(error) => return Err(error),
             }
-            Ok(None) => {}
-            // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
-            Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
-            Err(error) => return Err(error),
         }
     }
     let mut reasons = Vec::new();
@@ -308,7 +334,23 @@ fn package(
         reason: (waiting > 0)
             .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
     };
-    let origin = engine.origin().to_owned();
+    let mut parts = match subject {
+        Some(_) => {
+            accesses.iter().map(|log| self::accesses(log, &scope.ids)).collect::<Result<Vec<_>, _>>()?
+        }
+        None => Vec::new(),
+    };
+    let newest = parts.pop();
+    let earlier = parts.into_iter().filter(|part| !part.events.is_empty()).collect();
+    let as_of = |(log, head): &(View<'_>, Head)| AsOf {
+        origin: log.name.to_owned(),
+        size: head.size.get(),
+        root_hash: head.root.to_string(),
+    };
+    let checkpoint = |(log, head): &(View<'_>, Head)| SignedCheckpoint {
+        origin: log.name.to_owned(),
+        checkpoint: head.checkpoint.to_string(),
+    };
     let mut package = Package {
         format: FORMAT.to_owned(),
         request: query.request,
@@ -317,11 +359,12 @@ fn package(
             aliases: scope.ids.iter().skip(1).map(ToString::to_string).collect(),
             tier: if probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
         }),
-        as_of: vec![AsOf { origin: origin.clone(), size: head.size.get(), root_hash: head.root.to_string() }],
-        checkpoints: vec![SignedCheckpoint { origin, checkpoint: head.checkpoint.to_string() }],
+        as_of: logs.iter().map(as_of).collect(),
+        checkpoints: logs.iter().map(checkpoint).collect(),
         coverage: Coverage { complete: true, systems: vec![own, quarantine] },
         events,
-        access_log: subject.map(|_| accesses(engine, access_head, &scope.ids)).transpose()?,
+        earlier_access_logs: earlier,
+        access_log: newest,
         manifest: None,
     };
     sign_manifest(&mut package, engine.evidence_signer())?;
@@ -329,26 +372,25 @@ fn package(
 }
 
 /// Returns who was shown the customer's events before this request, but not which person acted.
-fn accesses(engine: &Engine, head: &Head, ids: &[GlobalCustomerId]) -> Result<AccessPart, AnswerError> {
-    let access = engine.access();
+fn accesses((log, head): &(View<'_>, Head), ids: &[GlobalCustomerId]) -> Result<AccessPart, AnswerError> {
     let mut events = Vec::new();
     let mut indices = BTreeSet::new();
     for id in ids {
-        indices.extend(access.lookup().subject(*id)?);
+        indices.extend(log.lookup.subject(*id)?);
     }
     for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-        let bytes = access.reader().entry(index)?;
-        let (open, key) = match access.open_without_person(index, &bytes) {
+        let bytes = log.reader.entry(index)?;
+        let (open, key) = match log.open_without_person(index, &bytes) {
             Ok(open) => open,
             // Its time is over.
             Err(OpenError::Key(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        let proof = access.reader().inclusion_proof(index, head.size)?;
+        let proof = log.reader.inclusion_proof(index, head.size)?;
         let keys = EventKeys::disclose(&key, None);
-        events.push(EvidenceEvent::new(access.origin(), index, &bytes, &open, keys, &proof));
+        events.push(EvidenceEvent::new(log.name, index, &bytes, &open, keys, &proof));
     }
-    let (origin, size) = (access.origin().to_owned(), head.size.get());
+    let (origin, size) = (log.name.to_owned(), head.size.get());
     let as_of = AsOf { origin, size, root_hash: head.root.to_string() };
     Ok(AccessPart { as_of, checkpoint: head.checkpoint.to_string(), events })
 }
@@ -359,25 +401,34 @@ fn quarantined(engine: &Engine, id: &str, ids: &[GlobalCustomerId]) -> Result<u6
     let asked = engine.hasher().customer(id);
     let mut count = 0;
     for (customer, entries) in engine.quarantine().customers() {
-        if customer == asked || engine.lookup().customer(&customer)?.is_some_and(|owner| ids.contains(&owner))
-        {
+        let owner = engine.customer(&customer)?;
+        if customer == asked || owner.is_some_and(|owner| ids.contains(&owner)) {
             count += entries;
         }
     }
     Ok(count)
 }
 
+fn has_events(logs: &[(View<'_>, Head)], subject: GlobalCustomerId) -> Result<bool, AnswerError> {
+    for (log, _) in logs {
+        if !log.lookup.subject_page(subject, LogIndex::new(0), 1)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn event(
     engine: &Engine,
-    head: &Head,
-    index: LogIndex,
+    (log, head): (&View<'_>, &Head),
+    place: Reference,
     range_ms: Option<(i64, i64)>,
     scope: &Scope,
 ) -> Result<Option<(EvidenceEvent, GlobalCustomerId)>, AnswerError> {
-    let reader = engine.reader();
+    let (reader, index) = (log.reader, place.index);
     let bytes = reader.entry(index)?;
-    let disclosed = engine.open_leaf(index, &bytes)?;
-    let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, index, &disclosed.leaf)) else {
+    let disclosed = log.open_leaf(index, &bytes)?;
+    let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, place, &disclosed.leaf)) else {
         return Ok(None);
     };
     if let Some((from, to)) = range_ms {
@@ -395,6 +446,6 @@ fn event(
     }
     let proof = reader.inclusion_proof(index, head.size)?;
     let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-    let event = EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &proof);
+    let event = EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &proof);
     Ok(Some((event, named)))
 }

@@ -13,8 +13,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{Dedupe, DedupeKind, LEAF_BYTES_MAX, ValidEvent, check};
 use idtrail_index::trail::{Command, Refusal};
-use idtrail_log::LogError;
 use idtrail_log::commit::{Answer, Commit};
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
 
@@ -22,6 +22,7 @@ use super::envelope::Incoming;
 use super::{AppState, body, intake};
 use crate::auth::Person;
 use crate::engine::Engine;
+use crate::engine::origins::View;
 use crate::metrics::{Outcome, TypeLabel};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
@@ -128,7 +129,7 @@ where
         Answer::Appended { .. } => {
             counted.came_to(event.event_type(), Outcome::Accepted);
         }
-        Answer::Existing(_) | Answer::Refused(Refusal::Erased) => {
+        Answer::Existing(_) | Answer::Refused(Refusal::Erased | Refusal::Earlier(_)) => {
             counted.came_to(event.event_type(), Outcome::Duplicate);
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
@@ -178,13 +179,9 @@ pub(crate) async fn respond(
                 created(engine.origin(), event, &commit, first, received_ms).ok_or_else(Problem::internal)?;
             json(StatusCode::CREATED, &receipt)
         }
-        Answer::Existing(index) => {
-            let (engine, warnings) = (Arc::clone(engine), warnings(event));
-            let receipt = tokio::task::spawn_blocking(move || receipt(&engine, index, warnings))
-                .await
-                .map_err(|_| Problem::internal())?
-                .map_err(|error| unavailable(&error))?;
-            json(StatusCode::OK, &receipt)
+        Answer::Existing(index) => again(engine, None, index, warnings(event)).await,
+        Answer::Refused(Refusal::Earlier(place)) => {
+            again(engine, Some(place.origin), place.index, warnings(event)).await
         }
         Answer::Refused(Refusal::Erased) => Ok((StatusCode::OK, super::shred::erased())),
         Answer::Refused(Refusal::Unavailable) => {
@@ -214,18 +211,38 @@ fn created(
     })
 }
 
+/// Gives the receipt of an event that was there before, in the log that is written to or in an earlier one.
+async fn again(
+    engine: &Arc<Engine>,
+    log: Option<OriginOrdinal>,
+    index: LogIndex,
+    warnings: Vec<ReceiptWarning>,
+) -> Result<Taken, Problem> {
+    let engine = Arc::clone(engine);
+    let found = move || {
+        let log = engine.log_at(log.unwrap_or(engine.ordinal()));
+        let log = log.ok_or(LogError::Bug { what: "a repetition is in a log that is not open" })?;
+        receipt(&log, index, warnings)
+    };
+    let receipt = tokio::task::spawn_blocking(found)
+        .await
+        .map_err(|_| Problem::internal())?
+        .map_err(|error| unavailable(&error))?;
+    json(StatusCode::OK, &receipt)
+}
+
 pub(crate) fn receipt(
-    engine: &Engine,
+    log: &View<'_>,
     index: LogIndex,
     warnings: Vec<ReceiptWarning>,
 ) -> Result<Receipt, LogError> {
-    let reader = engine.reader();
+    let reader = log.reader;
     let head = reader.head();
     let hashes = reader.inclusion_proof(index, head.size)?;
     let proof = TlogProof { extra: None, index, hashes, checkpoint: head.checkpoint.to_string() };
     Ok(Receipt {
         status: ReceiptStatus::Duplicate,
-        origin: engine.origin().to_owned(),
+        origin: log.name.to_owned(),
         index: index.get(),
         leaf_hash: reader.leaf_hash(index)?.to_string(),
         event_id: None,

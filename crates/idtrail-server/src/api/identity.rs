@@ -17,8 +17,9 @@ use idtrail_identity::{Assurance, IdentifierState, Sighting};
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{OBSERVATION_MEMBER, hashed, interaction, reference};
 use idtrail_index::trail::{Command, Refusal, Resolution};
+use idtrail_log::Reference;
 use idtrail_log::commit::Answer;
-use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_tlog::LogIndex;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -98,9 +99,11 @@ pub async fn resolve(
         .map_err(|_| Problem::unavailable("the decision was not stored in time; it may be stored later", 1))?
         .map_err(|_| Problem::unavailable("the log has stopped", 5))?
         .map_err(|error| events::unavailable(&error))?;
-    let (status, index) = match outcome {
-        Answer::Appended { first, .. } => (StatusCode::CREATED, first),
-        Answer::Existing(index) => (StatusCode::OK, index),
+    let own = |index| Reference { origin: engine.ordinal(), index };
+    let (status, place) = match outcome {
+        Answer::Appended { first, .. } => (StatusCode::CREATED, own(first)),
+        Answer::Existing(index) => (StatusCode::OK, own(index)),
+        Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
             return Ok(answer(StatusCode::OK, &json!({ "status": "erased", "erased": true })));
         }
@@ -112,7 +115,7 @@ pub async fn resolve(
         }
     };
     let engine = Arc::clone(engine);
-    let decided = blocking(move || decided(&engine, index, &blocked)).await?;
+    let decided = blocking(move || decided(&engine, place, &blocked)).await?;
     Ok(answer(status, &decided))
 }
 
@@ -223,7 +226,7 @@ pub(crate) async fn durable(state: &AppState, next: LogIndex) -> Result<(), Prob
 
 /// As [`durable`], for a thread that may wait.
 pub(crate) fn durably(engine: &Engine, next: LogIndex, timeout: std::time::Duration) -> Result<(), Problem> {
-    if engine.log().applied().wait(TreeSize::new(next.get()), timeout) {
+    if engine.log().applied().wait(engine.numbering().size_in_newest(next), timeout) {
         return Ok(());
     }
     Err(Problem::unavailable("the index has not caught up with the log", 1))
@@ -404,14 +407,16 @@ fn plain(text: &str) -> bool {
 }
 
 /// Reads a decision from its leaf: the same answer at once and at every repetition.
-fn decided(engine: &Engine, index: LogIndex, blocked: &[Value]) -> Result<Value, Problem> {
+fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value, Problem> {
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
         tracing::error!(error, "a decision cannot be read");
         Problem::unavailable("the decision cannot be read", 5)
     };
-    let bytes = engine.reader().entry(index).map_err(|error| unreadable(&error))?;
-    let leaf = engine.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
-    let receipt = events::receipt(engine, index, Vec::new()).map_err(|error| unreadable(&error))?;
+    let log = engine.log_at(place.origin).ok_or_else(Problem::internal)?;
+    let index = place.index;
+    let bytes = log.reader.entry(index).map_err(|error| unreadable(&error))?;
+    let leaf = log.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
+    let receipt = events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))?;
     let event = leaf.body.get("auditEvent");
     let identity =
         |name: &str| event.and_then(|event| event.get("identity")?.get(name)).cloned().unwrap_or(Value::Null);

@@ -120,7 +120,7 @@ pub async fn entry(
     let entry = Arc::new(entry);
     let read = Arc::clone(&entry);
     disclose(state.engine(), &reader, route, move |engine, shown| {
-        shown.at(engine.reader().size().get());
+        shown.at(engine.origin(), engine.reader().size().get());
         shown.quarantined(customer(engine, &read)?, id.to_string());
         Ok(())
     })
@@ -308,7 +308,7 @@ fn nothing() -> Problem {
 /// Returns the customer that an entry names, if the log knows one.
 fn customer(engine: &Engine, entry: &Entry) -> Result<Option<GlobalCustomerId>, Problem> {
     let Some(id) = entry.customer_id() else { return Ok(None) };
-    engine.lookup().customer(&engine.hasher().customer(id)).map_err(|error| {
+    engine.customer(&engine.hasher().customer(id)).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
         Problem::unavailable("the index cannot be read", 5)
     })

@@ -12,13 +12,13 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use data_encoding::{BASE64, BASE64URL_NOPAD};
+use data_encoding::BASE64;
 use futures_util::stream::{self, Stream};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{ChannelCode, Leaf, TypeCode};
 use idtrail_index::seal::OpenError;
-use idtrail_log::LogError;
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_tlog::LogIndex;
 use idtrail_verify::{EventKeys, EvidenceEvent, time_text};
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use super::{AppState, answer, blocking, events};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::origins::{Line, View};
 use crate::openapi::{self, schema};
 use crate::problem::Problem;
 
@@ -75,6 +76,16 @@ pub struct Filter {
     /// Received before this time.
     #[param(format = DateTime, nullable = false)]
     to: Option<String>,
+}
+
+/// Which log is meant.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct WhichLog {
+    /// Name of the log, as receipts have it. Without it the one that is written to.
+    #[param(max_length = 256, nullable = false)]
+    pub(super) origin: Option<String>,
 }
 
 /// A filter that was understood.
@@ -136,7 +147,7 @@ impl Filter {
     path = "/api/v1/receipts/{index}",
     operation_id = "show_receipt",
     tag = "events",
-    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
+    params(("index" = u64, Path, description = "Place of the leaf in the log.", example = 2), WhichLog),
     responses(
         (status = 200, description = "The receipt.", body = schema::Receipt),
         openapi::RequestProblem,
@@ -149,12 +160,15 @@ pub async fn receipt(
     State(state): State<AppState>,
     system: CallingSystem,
     index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, &[Role::Ingest, Role::Dpo, Role::Auditor])?;
-    let index = index_of(&state, index)?;
+    let (log, index) = place_of(state.engine(), index, which)?;
     let engine = Arc::clone(state.engine());
-    let receipt =
-        blocking(move || events::receipt(&engine, index, Vec::new()).map_err(|error| unreadable(&error)));
+    let receipt = blocking(move || {
+        let log = engine.log_at(log).ok_or_else(Problem::internal)?;
+        events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))
+    });
     Ok(answer(StatusCode::OK, &json!(receipt.await?)))
 }
 
@@ -169,7 +183,11 @@ pub async fn receipt(
     path = "/api/v1/events/{index}",
     operation_id = "show_event",
     tag = "events",
-    params(openapi::Purpose, ("index" = u64, Path, description = "Place of the leaf in the log.", example = 2)),
+    params(
+        openapi::Purpose,
+        ("index" = u64, Path, description = "Place of the leaf in the log.", example = 2),
+        WhichLog
+    ),
     responses(
         (status = 200, description = "The event, or that it was erased.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
@@ -185,12 +203,14 @@ pub async fn event(
     State(state): State<AppState>,
     reader: Reader,
     index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
 ) -> Result<Response, Problem> {
     reader.admit(&state, READERS)?;
-    let index = index_of(&state, index)?;
+    let (log, index) = place_of(state.engine(), index, which)?;
     let route = Route { operation: "show_event", purpose: "AUDIT" };
     let event = disclose(state.engine(), &reader, route, move |engine, shown| {
-        proved(engine, shown, index).map_err(|error| unreadable(&error))
+        let log = engine.log_at(log).ok_or_else(Problem::internal)?;
+        proved(&log, shown, index).map_err(|error| unreadable(&error))
     });
     Ok(answer(StatusCode::OK, &event.await?))
 }
@@ -233,23 +253,24 @@ pub async fn list(
     if wait_s > WAIT_MAX_S {
         return Err(Problem::malformed_request("wait must be 0 to 30 seconds"));
     }
-    let start = start(&engine, filter.after.as_deref())?;
+    let start = start(&engine.line(), filter.after.as_deref())?;
     let until = tokio::time::Instant::now() + Duration::from_secs(wait_s);
     let mut next = start;
     loop {
         let route = Route { operation: "list_events", purpose: "AUDIT" };
         let (events, end) = page(&engine, (&reader, route), &wanted, next, limit).await?;
         next = end;
-        let size = engine.reader().size().get();
+        let size = engine.line().total();
         if !events.is_empty() || tokio::time::Instant::now() >= until {
             let more = next < size;
+            let events: Vec<Value> = events.into_iter().map(|(_, event)| event).collect();
             return Ok(answer(
                 StatusCode::OK,
                 &json!({
                     "events": events,
-                    "next": cursor(&engine, next),
+                    "next": engine.line().cursor(next),
                     "more": more,
-                    "treeSize": size,
+                    "treeSize": engine.reader().size().get(),
                 }),
             ));
         }
@@ -295,8 +316,8 @@ pub async fn stream(
     let wanted = Arc::new(filter.understood()?);
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let next = match last.or(filter.after.as_deref()) {
-        Some(after) => start(&engine, Some(after))?,
-        None => engine.reader().size().get(),
+        Some(after) => start(&engine.line(), Some(after))?,
+        None => engine.line().total(),
     };
     let quiet = filter.wait.map(Duration::from_secs);
     let events = follow(engine, reader, wanted, next, quiet);
@@ -338,27 +359,38 @@ pub async fn interaction(
         if !engine.log().applied().wait(head.size, timeout) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        let indices = engine.lookup().interaction(&engine.hasher().interaction(&id)).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
-            Problem::unavailable("the index cannot be read", 5)
-        })?;
-        shown.at(head.size.get());
+        let key = engine.hasher().interaction(&id);
         let mut events = Vec::new();
-        for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-            let event = show(engine, shown, index).map_err(|error| unreadable(&error))?;
-            events.push(event.map_or_else(|| erased(index), |event| plain(&event)));
+        for log in engine.logs() {
+            let size = if log.ordinal == engine.ordinal() { head.size } else { log.reader.size() };
+            let indices = log.lookup.interaction(&key).map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
+                Problem::unavailable("the index cannot be read", 5)
+            })?;
+            shown.at(log.name, size.get());
+            for index in indices.into_iter().filter(|index| index.get() < size.get()) {
+                let event = show(&log, shown, index).map_err(|error| unreadable(&error))?;
+                events.push(event.map_or_else(|| erased(&log, index), |event| plain(&event)));
+            }
         }
         Ok(json!({ "events": events, "treeSize": head.size.get() }))
     });
     Ok(answer(StatusCode::OK, &found.await?))
 }
 
-fn index_of(state: &AppState, index: Result<Path<u64>, PathRejection>) -> Result<LogIndex, Problem> {
+fn place_of(
+    engine: &Engine,
+    index: Result<Path<u64>, PathRejection>,
+    which: Result<Query<WhichLog>, QueryRejection>,
+) -> Result<(OriginOrdinal, LogIndex), Problem> {
     let Path(index) = index.map_err(|_| Problem::malformed_request("the index is not a whole number"))?;
-    if index >= state.engine().reader().size().get() {
+    let Query(WhichLog { origin }) = which?;
+    let log = engine.log_named(origin.as_deref().unwrap_or(engine.origin()));
+    let log = log.ok_or_else(|| Problem::not_found("the installation has no such log"))?;
+    if index >= log.reader.size().get() {
         return Err(Problem::not_found("the log holds no such leaf"));
     }
-    Ok(LogIndex::new(index))
+    Ok((log.ordinal, LogIndex::new(index)))
 }
 
 fn unreadable(error: &LogError) -> Problem {
@@ -366,49 +398,47 @@ fn unreadable(error: &LogError) -> Problem {
     Problem::unavailable("the log cannot be read", 5)
 }
 
-/// A cursor is the log's name and the next index, in a form that nobody is tempted to take apart.
-fn cursor(engine: &Engine, next: u64) -> String {
-    BASE64URL_NOPAD.encode(format!("{next}@{}", engine.origin()).as_bytes())
-}
-
-fn start(engine: &Engine, after: Option<&str>) -> Result<u64, Problem> {
-    let Some(text) = after else { return Ok(0) };
-    let wrong = || Problem::malformed_request("the cursor is not one of this log's");
-    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| wrong())?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
-    let (next, origin) = text.split_once('@').ok_or_else(wrong)?;
-    let next = next.parse().map_err(|_| wrong())?;
-    if origin == engine.origin() && next <= engine.reader().size().get() { Ok(next) } else { Err(wrong()) }
+/// Returns where a list begins.
+pub(super) fn start(line: &Line<'_>, after: Option<&str>) -> Result<u64, Problem> {
+    let Some(cursor) = after else { return Ok(0) };
+    line.start(cursor).ok_or_else(|| Problem::malformed_request("the cursor is not one of this log's"))
 }
 
 /// Waits until the log has grown beyond `size`, or until the time is over.
 async fn grown(engine: &Engine, size: u64, until: tokio::time::Instant) {
-    while engine.reader().size().get() == size && tokio::time::Instant::now() < until {
+    while engine.line().total() == size && tokio::time::Instant::now() < until {
         tokio::time::sleep(LOOK_PERIOD).await;
     }
 }
 
-/// Returns the events of a page and the index behind the last entry that was looked at, once the access is on disk.
+/// Returns the events of a page with their counts, and the count behind the last entry that was looked at, once the access
+/// is on disk.
 async fn page(
     engine: &Arc<Engine>,
     (reader, route): (&Reader, Route),
     wanted: &Arc<Wanted>,
     start: u64,
     limit: usize,
-) -> Result<(Vec<Value>, u64), Problem> {
+) -> Result<(Vec<(u64, Value)>, u64), Problem> {
     let wanted = Arc::clone(wanted);
     let read = move |engine: &Arc<Engine>, shown: &mut Shown| {
-        let size = engine.reader().size().get();
-        shown.at(size);
         shown.filtered_by(wanted.words());
-        let end = size.min(start.saturating_add(LOOKED_AT_MAX));
+        let line = engine.line();
+        let end = line.total().min(start.saturating_add(LOOKED_AT_MAX));
         let mut events = Vec::new();
         let mut next = start;
         while next < end && events.len() < limit {
-            if let Some(event) = wanted.look(engine, shown, LogIndex::new(next))? {
-                events.push(event);
+            let (log, index) = line.locate(next);
+            let size = log.reader.size().get();
+            shown.at(log.name, size);
+            let log_end = end.min(next.saturating_add(size.saturating_sub(index)));
+            let shift = next - index;
+            while next < log_end && events.len() < limit {
+                if let Some(event) = wanted.look(&log, shown, LogIndex::new(next - shift))? {
+                    events.push((next, event));
+                }
+                next += 1;
             }
-            next += 1;
         }
         Ok((events, next))
     };
@@ -426,13 +456,12 @@ fn follow(
     quiet: Option<Duration>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let route = Route { operation: "stream_events", purpose: "MONITORING" };
-    let state = (engine, reader, wanted, next, Vec::<Value>::new().into_iter());
+    let state = (engine, reader, wanted, next, Vec::<(u64, Value)>::new().into_iter());
     stream::unfold(state, move |(engine, reader, wanted, mut next, mut waiting)| async move {
         let until = quiet.map(|quiet| tokio::time::Instant::now() + quiet);
         loop {
-            if let Some(event) = waiting.next() {
-                let behind = event.get("index").and_then(Value::as_u64).unwrap_or(next) + 1;
-                let id = cursor(&engine, behind);
+            if let Some((count, event)) = waiting.next() {
+                let id = engine.line().cursor(count + 1);
                 let sent = Event::default().id(id).event("audit").data(event.to_string());
                 return Some((Ok(sent), (engine, reader, wanted, next, waiting)));
             }
@@ -440,7 +469,7 @@ fn follow(
             // its last id.
             let (events, end) = page(&engine, (&reader, route), &wanted, next, PAGE_MAX).await.ok()?;
             next = end;
-            if events.is_empty() && next >= engine.reader().size().get() {
+            if events.is_empty() && next >= engine.line().total() {
                 if !engine.log().is_running()
                     || until.is_some_and(|until| tokio::time::Instant::now() >= until)
                 {
@@ -472,8 +501,8 @@ impl Wanted {
     }
 
     /// Returns the event at an index as it is shown, if it is wanted. What stands in clear is looked at first.
-    fn look(&self, engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Option<Value>, LogError> {
-        let bytes = engine.reader().entry(index)?;
+    fn look(&self, log: &View<'_>, shown: &mut Shown, index: LogIndex) -> Result<Option<Value>, LogError> {
+        let bytes = log.reader.entry(index)?;
         let Ok(leaf) = Leaf::parse(&bytes) else { return Ok(None) };
         let header = leaf.header();
         // The log's own leaves say nothing of a person; they are for verifiers.
@@ -489,11 +518,11 @@ impl Wanted {
         {
             return Ok(None);
         }
-        let disclosed = match engine.open_leaf(index, &bytes) {
+        let disclosed = match log.open_leaf(index, &bytes) {
             Ok(disclosed) => disclosed,
             // Whether an erased event would fit a filter on its content, nobody can tell any more.
             Err(OpenError::Key(_)) if self.system.is_some() || self.queue.is_some() => return Ok(None),
-            Err(OpenError::Key(_)) => return Ok(Some(erased(index))),
+            Err(OpenError::Key(_)) => return Ok(Some(erased(log, index))),
             Err(OpenError::Leaf(_)) => {
                 return Err(LogError::Bug { what: "a leaf of the log cannot be opened" });
             }
@@ -510,16 +539,16 @@ impl Wanted {
         }
         shown.leaf(open.subject, index);
         let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-        Ok(Some(plain(&EvidenceEvent::new(engine.origin(), index, &bytes, open, keys, &[]))))
+        Ok(Some(plain(&EvidenceEvent::new(log.name, index, &bytes, open, keys, &[]))))
     }
 }
 
 /// Returns an event with a proof to the newest checkpoint.
-fn proved(engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Value, LogError> {
-    let head = engine.reader().head();
-    shown.at(head.size.get());
-    let Some(mut event) = show(engine, shown, index)? else { return Ok(erased(index)) };
-    let proof = engine.reader().inclusion_proof(index, head.size)?;
+fn proved(log: &View<'_>, shown: &mut Shown, index: LogIndex) -> Result<Value, LogError> {
+    let head = log.reader.head();
+    shown.at(log.name, head.size.get());
+    let Some(mut event) = show(log, shown, index)? else { return Ok(erased(log, index)) };
+    let proof = log.reader.inclusion_proof(index, head.size)?;
     event.proof = proof.iter().map(|hash| BASE64.encode(hash.as_bytes())).collect();
     let mut value = json!(event);
     if let Value::Object(members) = &mut value {
@@ -529,13 +558,13 @@ fn proved(engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Value, 
 }
 
 /// Opens an event; `None` if its key was destroyed.
-fn show(engine: &Engine, shown: &mut Shown, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
-    let bytes = engine.reader().entry(index)?;
-    match engine.open_leaf(index, &bytes) {
+fn show(log: &View<'_>, shown: &mut Shown, index: LogIndex) -> Result<Option<EvidenceEvent>, LogError> {
+    let bytes = log.reader.entry(index)?;
+    match log.open_leaf(index, &bytes) {
         Ok(disclosed) => {
             shown.leaf(disclosed.leaf.subject, index);
             let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-            Ok(Some(EvidenceEvent::new(engine.origin(), index, &bytes, &disclosed.leaf, keys, &[])))
+            Ok(Some(EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &[])))
         }
         Err(OpenError::Key(_)) => Ok(None),
         Err(OpenError::Leaf(_)) => Err(LogError::Bug { what: "a leaf of the log cannot be opened" }),
@@ -553,6 +582,6 @@ fn plain(event: &EvidenceEvent) -> Value {
     value
 }
 
-fn erased(index: LogIndex) -> Value {
-    json!({ "index": index.get(), "erased": true })
+fn erased(log: &View<'_>, index: LogIndex) -> Value {
+    json!({ "origin": log.name, "index": index.get(), "erased": true })
 }

@@ -222,10 +222,12 @@ pub async fn quarantine(State(state): State<AppState>, system: CallingSystem) ->
     let (refused, next) = state.engine().identity().read(|known| known.quarantine(None, QUARANTINE_MAX));
     durable(&state, next).await?;
     let entries = refused.iter().map(|link| {
+        let (since, origin) = state.engine().at_number(link.since);
         json!({
             "quarantineId": format!("q-{}", link.number),
             "guard": link.guard.name(),
-            "since": link.since.get(),
+            "origin": origin,
+            "since": since.index.get(),
             "between": link.ends.iter().map(|end| json!({
                 "type": type_name(end.kind), "token": end.token.to_string(),
             })).collect::<Vec<_>>(),
@@ -316,7 +318,11 @@ async fn state_it(
         }
         Answer::Existing(_)
         | Answer::Refused(
-            Refusal::Unavailable | Refusal::Erased | Refusal::ErasedConflict | Refusal::Conflict(_),
+            Refusal::Unavailable
+            | Refusal::Earlier(_)
+            | Refusal::Erased
+            | Refusal::ErasedConflict
+            | Refusal::Conflict(_),
         ) => Err(Problem::unavailable("what the statement is about has changed; look at it again", 1)),
     }
 }

@@ -306,13 +306,13 @@ impl<'c> Demo<'c> {
         for part in ["segments", "tiles"] {
             copy_files(self.context, &source.join(part), &target.join(part))?;
         }
-        let whole = fsck::check(self.context, &copy, &self.made.origin)?;
+        let whole = fsck::check(self.context, &engine::log_directory(&copy), &self.made.origin, &[])?;
         expect(
             whole.worst().is_none() && whole.root == head.root,
             "the untouched copy is not what the log says",
         )?;
         let path = flip(self.context, &target.join("segments"), &leaf)?;
-        let report = fsck::check(self.context, &copy, &self.made.origin)?;
+        let report = fsck::check(self.context, &engine::log_directory(&copy), &self.made.origin, &[])?;
         let found = report.findings.first().and_then(|finding| finding.index);
         let named = report.worst() == Some(Severity::Damaged) && found == Some(index);
         expect(named, "the flipped byte was not found where it is")?;

@@ -7,14 +7,14 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use idtrail_event::Leaf;
-use idtrail_log::fsck::{self, Report, Severity};
+use idtrail_log::fsck::{self, Pinned, Report, Severity};
 use idtrail_tlog::LogIndex;
-use idtrail_verify::access_origin;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Context, Failure, FsckArgs, OrExit as _, init};
 use crate::engine;
+use crate::engine::origins::{self, Kind, Place};
 use crate::exit::Exit;
 
 /// Checks a data directory and says what was found.
@@ -40,57 +40,85 @@ pub fn run(context: &Context, args: &FsckArgs) -> Result<Exit, Failure> {
         let message = format!("this is another log than the one that was asked for. found={stored}");
         return Err(Failure::message(Exit::NotChecked, message));
     }
-    let report = check(context, &data_dir, &stored)?;
-    let access = check_access(context, &data_dir, &stored)?;
+    let newest = newest(context, &data_dir)?;
+    let reports = check_all(context, Kind::Events, (&data_dir, &stored), newest)?;
+    let accesses = check_all(context, Kind::Access, (&data_dir, &stored), newest)?;
     let mut out = std::io::stdout().lock();
     if context.globals.json {
-        let mut json = json(&stored, &report);
-        if let Value::Object(members) = &mut json {
-            let access = access.as_ref().map(|(origin, report)| self::json(origin, report));
-            members.insert("accessLog".to_owned(), access.into());
+        let mut all = list(&reports).ok_or_else(|| Failure::message(Exit::NotChecked, "there is no log"))?;
+        if let Value::Object(members) = &mut all {
+            members.insert("accessLog".to_owned(), list(&accesses).into());
         }
-        writeln!(out, "{json}")?;
+        writeln!(out, "{all}")?;
     } else {
-        write!(out, "{}", text(&stored, &report))?;
-        match &access {
-            Some((origin, report)) => write!(out, "{}", text(origin, report))?,
-            None => {
-                writeln!(out, "There is no access log; one that was never there is made at the next start.")?
-            }
+        for (name, report) in reports.iter().chain(&accesses) {
+            write!(out, "{}", text(name, report))?;
+        }
+        if accesses.is_empty() {
+            writeln!(out, "There is no access log; one that was never there is made at the next start.")?;
         }
     }
-    let worst = [Some(&report), access.as_ref().map(|(_, report)| report)];
-    let worst = worst.into_iter().flatten().map(exit).find(|exit| *exit != Exit::Ok);
-    Ok(worst.unwrap_or(Exit::Ok))
+    let all = reports.iter().chain(&accesses);
+    let damaged = all.map(|(_, report)| exit(report)).find(|exit| *exit != Exit::Ok);
+    Ok(damaged.unwrap_or(Exit::Ok))
 }
 
-/// Checks the access log in a data directory; `None` if there is none.
-///
-/// # Errors
-/// A failure with exit code 4 if it cannot be read.
-pub fn check_access(
-    context: &Context,
-    data_dir: &Path,
-    origin: &str,
-) -> Result<Option<(String, Report)>, Failure> {
-    let directory = engine::access::access_directory(data_dir);
-    if !context.disk.exists(&directory)? {
-        return Ok(None);
+/// Returns what is said of the newest log, with the earlier ones in it.
+fn list(reports: &[(String, Report)]) -> Option<Value> {
+    let ((name, report), earlier) = reports.split_last()?;
+    let mut all = json(name, report);
+    if let (Value::Object(members), [_, ..]) = (&mut all, earlier) {
+        let earlier: Vec<_> = earlier.iter().map(|(name, report)| json(name, report)).collect();
+        members.insert("earlier".to_owned(), earlier.into());
     }
-    let origin = access_origin(origin);
-    let report = check_log(context, &directory, &origin)?;
-    Ok(Some((origin, report)))
+    Some(all)
 }
 
-/// Checks the log in a data directory.
+/// Checks all logs of a kind in a data directory, oldest first.
+///
+/// # Errors
+/// A failure with exit code 1 if they do not continue each other, 4 if one cannot be read.
+fn check_all(
+    context: &Context,
+    kind: Kind,
+    (data_dir, first): (&Path, &str),
+    newest: u32,
+) -> Result<Vec<(String, Report)>, Failure> {
+    let last = Place::new(kind, data_dir, first, newest);
+    if kind == Kind::Access && !context.disk.exists(&last.log)? {
+        return Ok(Vec::new());
+    }
+    let past = origins::chain(&*context.disk, kind, (data_dir, first), newest).or_exit(Exit::Tampered)?;
+    let mut reports = Vec::new();
+    for past in past {
+        let pinned = Pinned { size: past.end.size, root: past.end.root };
+        let directory = Place::new(kind, data_dir, first, past.number).log;
+        let mut report = check(context, &directory, &past.end.origin, &[pinned])?;
+        report.must_end_at(past.end.size, &directory);
+        reports.push((past.end.origin, report));
+    }
+    let report = check(context, &last.log, &last.origin, &[])?;
+    reports.push((last.origin, report));
+    Ok(reports)
+}
+
+/// Returns the highest number of a log in a data directory.
+fn newest(context: &Context, data_dir: &Path) -> Result<u32, Failure> {
+    let names = context.disk.list(&data_dir.join("log")).or_exit(Exit::NotChecked)?;
+    let numbers = names.iter().filter(|name| name.len() == 4).filter_map(|name| name.parse().ok());
+    Ok(numbers.max().unwrap_or(0))
+}
+
+/// Checks the log in a directory of its own.
 ///
 /// # Errors
 /// A failure with exit code 4 if it cannot be read.
-pub fn check(context: &Context, data_dir: &Path, origin: &str) -> Result<Report, Failure> {
-    check_log(context, &engine::log_directory(data_dir), origin)
-}
-
-fn check_log(context: &Context, directory: &Path, origin: &str) -> Result<Report, Failure> {
+pub fn check(
+    context: &Context,
+    directory: &Path,
+    origin: &str,
+    pinned: &[Pinned],
+) -> Result<Report, Failure> {
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries checked, {per_sec}") {
@@ -106,7 +134,7 @@ fn check_log(context: &Context, directory: &Path, origin: &str) -> Result<Report
             Err("the leaf has the nonce of an earlier one".to_owned())
         }
     };
-    let report = fsck::check(&*context.disk, directory, origin, &[], &mut entry, &mut |entries, _| {
+    let report = fsck::check(&*context.disk, directory, origin, pinned, &mut entry, &mut |entries, _| {
         bar.set_position(entries);
     })
     .or_exit(Exit::NotChecked)?;

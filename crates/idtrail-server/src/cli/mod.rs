@@ -19,6 +19,7 @@ use crate::credentials::StoreError;
 use crate::exit::Exit;
 use crate::settings::{Settings, SettingsError};
 
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod config;
@@ -81,6 +82,10 @@ pub enum Command {
     Fsck(FsckArgs),
     /// Make the index anew from the log, or check it.
     Rebuild(rebuild::RebuildArgs),
+    /// Copy logs and vault to another place, also beside a running server.
+    Backup(backup::BackupArgs),
+    /// Make an installation of a backup; it goes on with a log of its own.
+    Restore(backup::RestoreArgs),
     /// Destroy the keys of leaves, for ever.
     Shred(shred::ShredArgs),
     /// Keep leaves from being erased and from expiring.
@@ -352,6 +357,8 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Fsck(args) => (handlers.fsck)(context, args),
         Command::Bench(args) => (handlers.bench)(context, args),
         Command::Rebuild(args) => rebuild::run(context, args, &mut io::stdout().lock()),
+        Command::Backup(args) => backup::run(context, args, &mut io::stdout().lock()),
+        Command::Restore(args) => backup::run_restore(context, args, &mut io::stdout().lock()),
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),

@@ -18,8 +18,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Context, Failure, OrExit as _, init, shred};
-use crate::engine;
 use crate::engine::retention::{month_of_ms, month_text};
+use crate::engine::{self, origins};
 use crate::exit::Exit;
 
 /// Arguments of `retention`.
@@ -93,9 +93,10 @@ fn present(context: &Context) -> u16 {
 fn plan(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = context.settings()?;
     let vault = look(context)?;
-    let Some(keyring) = vault.keyring(&settings.origin) else {
-        return Err(Failure::message(Exit::Config, "the vault belongs to another log than `origin` names"));
-    };
+    let foreign = || Failure::message(Exit::Config, "the vault belongs to another log than `origin` names");
+    let number = origins::newest(&vault, &settings.origin).ok_or_else(foreign)?;
+    let origin = origins::name(&settings.origin, number);
+    let keyring = vault.keyring(&origin).ok_or_else(foreign)?;
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries counted, {per_sec}") {
@@ -107,16 +108,15 @@ fn plan(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
         if let Some(found) = table_of(leaf.header()) {
             table = found;
         }
-        let held = vault.is_held(&settings.origin, index.get());
+        let held = vault.is_held(&origin, index.get());
         counter.add(index.get(), leaf.header(), &keyring, held);
         Ok(())
     };
-    let directory = engine::log_directory(&settings.data_dir);
-    let report =
-        fsck::check(&*context.disk, &directory, &settings.origin, &[], &mut entry, &mut |entries, _| {
-            bar.set_position(entries);
-        })
-        .or_exit(Exit::NotChecked)?;
+    let directory = origins::directory(&settings.data_dir, number);
+    let report = fsck::check(&*context.disk, &directory, &origin, &[], &mut entry, &mut |entries, _| {
+        bar.set_position(entries);
+    })
+    .or_exit(Exit::NotChecked)?;
     bar.finish_and_clear();
     if report.worst() == Some(fsck::Severity::Damaged) {
         return Err(Failure::message(Exit::Tampered, "the log is damaged; see `idtrail fsck`"));

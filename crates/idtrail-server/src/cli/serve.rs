@@ -24,7 +24,7 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
         let opened = server.engine().opened();
         tracing::info!(
             address = %server.address(),
-            origin = settings.origin,
+            origin = server.engine().origin(),
             tree_size = server.engine().reader().size().get(),
             clean = opened.clean,
             cut_bytes = opened.cut_bytes,

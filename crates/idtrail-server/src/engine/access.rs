@@ -7,39 +7,31 @@
 //! A disclosure holds [`AccessLog::gate`] from before it reads until after it has recorded, so that whoever destroys the
 //! leaves of an erased person can wait for those that were under way ([`AccessLog::drain`]).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use idtrail_event::{Leaf, LeafKey, OpenLeaf};
 use idtrail_index::access::Access;
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
-use idtrail_index::seal::{self, OpenError};
 use idtrail_index::trail::Trail;
-use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Options};
 use idtrail_log::shell::Log;
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_port::{Disk, Entropy};
-use idtrail_tlog::{LogIndex, SignerKey, TreeSize, VerifierKey};
-use idtrail_vault::{Epoch, HighWater, Keyring, Secret32, Vault, VaultError};
-use idtrail_verify::access_origin;
+use idtrail_tlog::{TreeSize, VerifierKey};
+use idtrail_vault::{Epoch, HighWater, Keyring, Vault, VaultError};
 
-use super::index::{self, Place};
-use super::{EngineError, Ports, State};
+use super::origins::{Earlier, Kind, Line, Place, View};
+use super::{EngineError, Ports, State, index};
 use crate::settings::Settings;
 
 /// How long the leaves of one query may take to be on disk.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Returns the directory of the access log in a data directory.
-pub fn access_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("access").join("0000")
-}
 
 /// Why an access was not recorded; what was read must not be disclosed then.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +50,14 @@ pub enum AccessError {
 /// The running access log.
 pub struct AccessLog {
     origin: String,
+    number: u32,
     dir: PathBuf,
     log: Arc<Log<Trail>>,
     hasher: Arc<Hasher>,
     keyring: Keyring,
     lookup: Lookup,
+    /// The access logs before this one, oldest first.
+    earlier: Arc<[Earlier]>,
     verifier: VerifierKey,
     entropy: Arc<dyn Entropy>,
     /// What the leaves of one query may take, so that they fit into one frame.
@@ -86,34 +81,35 @@ impl AccessLog {
         settings: &Settings,
         vault: &mut Vault,
         hasher: &Arc<Hasher>,
-        (high_water, seed): (&HighWater, &Secret32),
+        (high_water, number): (&HighWater, u32),
     ) -> Result<Self, EngineError> {
-        let place = Place::access(settings);
+        let place = Place::new(Kind::Access, &settings.data_dir, &settings.origin, number);
         let origin = place.origin.clone();
         let keyring = secure_keys(vault, &origin)?;
+        let signer = place.signer(vault)?.ok_or(EngineError::Foreign)?;
         let lookup = index::open(ports, settings, &place, hasher, vault.epoch())?;
         let suppression = vault.suppression().clone();
         // Nobody's identity follows from an access.
         let identity = Identity::default();
-        let mut state =
-            State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup, identity };
+        let kind = (Kind::Access, number);
+        let (earlier, numbering) = Earlier::open_all(ports, settings, (vault, hasher), kind, None)?;
+        let (earlier, hasher) = (Arc::from(earlier), Arc::clone(hasher));
+        let mut state = State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering };
         let known_size = high_water.size(&origin);
-        create_if_new(&*ports.disk, settings, &origin, known_size)?;
-        let dir = access_directory(&settings.data_dir);
+        create_if_new(&*ports.disk, settings, &place, known_size)?;
         let options = Options {
-            dir: &dir,
+            dir: &place.log,
             origin: &origin,
             segment_bytes: settings.segment_bytes,
             known_size: TreeSize::new(known_size),
         };
-        let signer = SignerKey::from_seed(&origin, seed.expose())?;
         let verifier = signer.verifier();
         let (committer, opened) =
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
             })?;
         state.keep_up(ports, settings, &place, vault.epoch(), committer.reader())?;
-        let needed = Epoch::new(state.lookup.epoch_in_log());
+        let needed = Epoch::new(state.lookups().map(Lookup::epoch_in_log).max().unwrap_or(0));
         if vault.epoch() < needed {
             return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
         }
@@ -126,11 +122,13 @@ impl AccessLog {
         let log = Arc::new(state.start(ports, settings, committer, opened, on_stop)?);
         Ok(Self {
             origin,
-            dir,
+            number,
+            dir: place.log,
             log,
-            hasher: Arc::clone(hasher),
-            keyring,
+            hasher: state.hasher,
+            keyring: state.keyring,
             lookup: state.lookup,
+            earlier: state.earlier,
             verifier,
             entropy: Arc::clone(&ports.entropy),
             frame_bytes_max: usize::try_from(settings.segment_bytes / 4).unwrap_or(usize::MAX),
@@ -168,26 +166,16 @@ impl AccessLog {
         &self.verifier
     }
 
-    /// Opens the leaf at `index`.
-    ///
-    /// # Errors
-    /// `Key` if its key was destroyed; `Leaf` if it is not what was sealed.
-    pub fn open_leaf(&self, index: LogIndex, bytes: &[u8]) -> Result<seal::Disclosed, OpenError> {
-        seal::open(&self.keyring, index, bytes)
-    }
-
-    /// Opens the leaf at `index` but for the part that says which person acted, and returns the key.
-    ///
-    /// # Errors
-    /// As [`AccessLog::open_leaf`].
-    pub fn open_without_person(
-        &self,
-        index: LogIndex,
-        bytes: &[u8],
-    ) -> Result<(OpenLeaf, LeafKey), OpenError> {
-        let key = self.open_leaf(index, bytes)?.event_key;
-        let open = Leaf::parse(bytes).and_then(|leaf| leaf.open(&key)).map_err(OpenError::Leaf)?;
-        Ok((open, key))
+    /// Returns all access logs of the installation; the last one is written to.
+    pub fn line(&self) -> Line<'_> {
+        let newest = View {
+            ordinal: OriginOrdinal(self.number),
+            name: &self.origin,
+            reader: self.log.reader(),
+            keyring: &self.keyring,
+            lookup: &self.lookup,
+        };
+        Line::new(&self.earlier, newest)
     }
 
     /// Lets a disclosure begin; to be held until its access is recorded.
@@ -200,36 +188,46 @@ impl AccessLog {
         drop(self.gate.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes an access, and returns when it is on disk. Waits for the disk.
+    /// Writes the accesses of one query, one for each log that was read, and returns when they are on disk. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// [`AccessError`]; nothing may be disclosed then.
-    pub fn record(&self, access: &Access) -> Result<(), AccessError> {
-        let Some(command) = access.command(&self.hasher, &self.entropy, self.frame_bytes_max) else {
-            return Ok(());
-        };
-        let (sender, receiver) = sync_channel(1);
-        // Nobody listens any more if this fails; the access is in the log all the same.
-        self.log.submit(command, Box::new(move |outcome| drop(sender.send(outcome))))?;
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(Ok(Answer::Appended { .. })) => Ok(()),
-            Ok(Ok(_)) => Err(AccessError::Index),
-            Ok(Err(error)) => Err(error.into()),
-            Err(RecvTimeoutError::Timeout) => Err(AccessError::Late),
-            Err(RecvTimeoutError::Disconnected) => Err(LogError::Stopped.into()),
+    pub fn record(&self, accesses: &[Access]) -> Result<(), AccessError> {
+        let mut receivers = Vec::with_capacity(accesses.len());
+        for access in accesses {
+            let Some(command) = access.command(&self.hasher, &self.entropy, self.frame_bytes_max) else {
+                continue;
+            };
+            let (sender, receiver) = sync_channel(1);
+            // Nobody listens any more if this fails; the access is in the log all the same.
+            self.log.submit(command, Box::new(move |outcome| drop(sender.send(outcome))))?;
+            receivers.push(receiver);
         }
+        for receiver in receivers {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(Ok(Answer::Appended { .. })) => {}
+                Ok(Ok(_)) => return Err(AccessError::Index),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(RecvTimeoutError::Timeout) => return Err(AccessError::Late),
+                Err(RecvTimeoutError::Disconnected) => return Err(LogError::Stopped.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Stops in an orderly way.
     pub(super) fn stop(&self, disk: &dyn Disk) {
         let running = self.log.is_running();
         self.log.stop();
-        if let Err(error) = self.lookup.close() {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                "the next start reads more of the access log: its index could not be written"
-            );
+        for log in self.line().logs() {
+            if let Err(error) = log.lookup.close() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "the next start reads more of the access log: its index could not be written"
+                );
+            }
         }
         if running && let Err(error) = recovery::mark_clean(disk, &self.dir, self.log.reader()) {
             let error = &error as &dyn std::error::Error;
@@ -240,12 +238,12 @@ impl AccessLog {
 
 /// Makes the keys and the directory of an access log, for a new installation.
 pub(super) fn create(ports: &Ports, settings: &Settings, vault: &mut Vault) -> Result<(), EngineError> {
-    let origin = access_origin(&settings.origin);
-    secure_keys(vault, &origin)?;
-    create_if_new(&*ports.disk, settings, &origin, 0)
+    let place = Place::new(Kind::Access, &settings.data_dir, &settings.origin, 0);
+    secure_keys(vault, &place.origin)?;
+    create_if_new(&*ports.disk, settings, &place, 0)
 }
 
-fn secure_keys(vault: &mut Vault, origin: &str) -> Result<Keyring, EngineError> {
+pub(super) fn secure_keys(vault: &mut Vault, origin: &str) -> Result<Keyring, EngineError> {
     if vault.keyring(origin).is_none() {
         vault.add_origin(origin)?;
     }
@@ -256,15 +254,14 @@ fn secure_keys(vault: &mut Vault, origin: &str) -> Result<Keyring, EngineError> 
 fn create_if_new(
     disk: &dyn Disk,
     settings: &Settings,
-    origin: &str,
+    place: &Place,
     known_size: u64,
 ) -> Result<(), EngineError> {
-    let dir = access_directory(&settings.data_dir);
-    let segments = dir.join("segments");
+    let segments = place.log.join("segments");
     let failed = |source| EngineError::Directory { path: segments.clone(), source };
     let empty = !disk.exists(&segments).map_err(failed)? || disk.list(&segments).map_err(failed)?.is_empty();
     if empty && known_size == 0 {
-        recovery::create(disk, &dir, origin, settings.segment_bytes)?;
+        recovery::create(disk, &place.log, &place.origin, settings.segment_bytes)?;
     }
     Ok(())
 }

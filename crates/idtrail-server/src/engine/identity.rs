@@ -8,15 +8,17 @@ use idtrail_identity::normalise::{Normaliser, NormaliserConfig};
 use idtrail_identity::tokens::TokenKeys;
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{Identity, event_hash_specs};
+use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError};
 use idtrail_index::trail::Trail;
 use idtrail_log::LogError;
 use idtrail_log::shell::Log;
-use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_tlog::LogIndex;
 use idtrail_vault::{Keyring, Vault};
 use zeroize::Zeroizing;
 
 use super::EngineError;
+use super::origins::Earlier;
 use crate::settings::Settings;
 
 /// Adds the keys of identifiers: every pepper of the vault, newest first, so that older tokens lead to the same person.
@@ -47,23 +49,32 @@ pub(super) struct Refold {
     pub(super) hasher: Arc<Hasher>,
     pub(super) keyring: Keyring,
     pub(super) log: Arc<Log<Trail>>,
+    /// The logs before it, oldest first.
+    pub(super) earlier: Arc<[Earlier]>,
+    pub(super) numbering: Numbering,
 }
 
 impl Refold {
     /// Folds all readable leaves anew. Whoever is asked meanwhile answers from the old state.
     pub(super) fn run(&self) {
         let read = |fresh: &Identity, size: LogIndex| {
-            if !self.log.applied().wait(TreeSize::new(size.get()), PATIENCE) {
+            let size = self.numbering.size_in_newest(size);
+            if !self.log.applied().wait(size, PATIENCE) {
                 return Err(LogError::Stopped);
             }
-            for index in (0..size.get()).map(LogIndex::new) {
-                let bytes = self.log.reader().entry(index)?;
-                match seal::open(&self.keyring, index, &bytes) {
-                    Ok(disclosed) => fresh.replay(&self.hasher, index, &disclosed.leaf),
-                    Err(OpenError::Key(_)) => fresh.skip(index),
-                    Err(OpenError::Leaf(error)) => {
-                        return Err(LogError::Visitor { index, source: Box::new(error) });
+            let mut number = 0;
+            let earlier = self.earlier.iter().map(|log| (&*log.reader, &log.keyring, log.size));
+            for (reader, keyring, size) in earlier.chain([(&**self.log.reader(), &self.keyring, size)]) {
+                for index in (0..size.get()).map(LogIndex::new) {
+                    let at = LogIndex::new(number);
+                    match seal::open(keyring, index, &reader.entry(index)?) {
+                        Ok(disclosed) => fresh.replay(&self.hasher, at, &disclosed.leaf),
+                        Err(OpenError::Key(_)) => fresh.skip(at),
+                        Err(OpenError::Leaf(error)) => {
+                            return Err(LogError::Visitor { index, source: Box::new(error) });
+                        }
                     }
+                    number += 1;
                 }
             }
             Ok(())

@@ -1,59 +1,20 @@
 //! The indices of an installation, of its log and its access log: opened with the vault's state in mind, kept up with the log, built anew.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use idtrail_index::IndexError;
 use idtrail_index::facts::Hasher;
 use idtrail_index::lookup::{Lookup, LookupLimits, LookupOptions};
 use idtrail_log::recovery::{self, Options};
-use idtrail_tlog::{LogIndex, SignerKey, TreeSize};
-use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Vault};
-use idtrail_verify::access_origin;
+use idtrail_tlog::{LogIndex, TreeSize};
+use idtrail_vault::{Epoch, HighWater, Kek, Vault};
 
-use super::access::access_directory;
-use super::{
-    EngineError, Ports, State, access_shredding_path, customers_path, log_dir, shredding_path, vault_paths,
-};
+use super::origins::{self, Earlier, Kind, Place, Reading};
+use super::{EngineError, Ports, State, access_shredding_path, customers_path, shredding_path, vault_paths};
 use crate::settings::Settings;
 
-/// Returns the directory of the index in a data directory.
-pub fn index_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("index")
-}
-
-/// One of the two logs with its index.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    /// The log's name.
-    pub(super) origin: String,
-    /// The directory of its index.
-    pub(super) index: PathBuf,
-    /// The directory of the log itself.
-    pub(super) log: PathBuf,
-}
-
-impl Place {
-    /// Returns where the log of events is.
-    pub(super) fn events(settings: &Settings) -> Self {
-        Self {
-            origin: settings.origin.clone(),
-            index: index_directory(&settings.data_dir),
-            log: log_dir(&settings.data_dir),
-        }
-    }
-
-    /// Returns where the access log is.
-    pub(super) fn access(settings: &Settings) -> Self {
-        Self {
-            origin: access_origin(&settings.origin),
-            index: settings.data_dir.join("access-index"),
-            log: access_directory(&settings.data_dir),
-        }
-    }
-}
-
-/// Opens the index. It starts empty if it cannot have taken over every erasure that the vault knows of.
+/// Opens the index of a log. It starts empty if it cannot have taken over every erasure that the vault knows of.
 pub(super) fn open(
     ports: &Ports,
     settings: &Settings,
@@ -110,64 +71,88 @@ pub fn rebuild(
     let _lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
     let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
     let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
-    let origin = settings.origin.as_str();
-    let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
-        return Err(EngineError::Foreign);
-    };
-    let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-    let hasher = Arc::new(hasher);
-    let events = Place::events(settings);
-    let mut rebuilt = rebuild_one(ports, settings, (&vault, &keyring, &seed), &events, &hasher, progress)?;
-    let access = Place::access(settings);
-    // An installation that was never started by a version with an access log has none yet.
-    if let Some(keyring) = vault.keyring(&access.origin)
-        && ports
-            .disk
-            .exists(&access.log)
-            .map_err(|source| EngineError::Directory { path: access.log.clone(), source })?
-    {
-        let all = rebuild_one(ports, settings, (&vault, &keyring, &seed), &access, &hasher, &mut |_, _| {})?;
-        rebuilt.files += all.files;
-        rebuilt.bytes += all.bytes;
-        rebuilt.access_leaves = all.leaves;
+    let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+    let hasher = &Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
+    let mut done = Rebuilt { leaves: 0, access_leaves: 0, files: 0, bytes: 0 };
+    for kind in [Kind::Events, Kind::Access] {
+        let place = Place::new(kind, &settings.data_dir, &settings.origin, number);
+        // An installation that was never started by a version with an access log has none yet.
+        if kind == Kind::Access && (vault.keyring(&place.origin).is_none() || !exists(ports, &place.log)?) {
+            continue;
+        }
+        for past in origins::chain(&*ports.disk, kind, (&settings.data_dir, &settings.origin), number)? {
+            let index = Place::new(kind, &settings.data_dir, &settings.origin, past.number).index;
+            Lookup::wipe(&*ports.disk, &index)?;
+            let earlier = Earlier::open(ports, settings, (&vault, hasher), (kind, &past), None)?;
+            done.finish(kind, &earlier.lookup)?;
+            progress(done.leaves, done.leaves);
+        }
+        let before = done.leaves;
+        let mut told = |index: u64, known: u64| {
+            if kind == Kind::Events {
+                progress(before + index, before + known);
+            }
+        };
+        let lookup = rebuild_one(ports, settings, (&vault, hasher), &place, &mut told)?;
+        done.finish(kind, &lookup)?;
     }
-    Ok(rebuilt)
+    Ok(done)
 }
 
+fn exists(ports: &Ports, path: &Path) -> Result<bool, EngineError> {
+    let there = ports.disk.exists(path);
+    there.map_err(|source| EngineError::Directory { path: path.to_owned(), source })
+}
+
+/// Builds the index of a log anew that is written to.
 fn rebuild_one(
     ports: &Ports,
     settings: &Settings,
-    (vault, keyring, seed): (&Vault, &Keyring, &Secret32),
+    (vault, hasher): (&Vault, &Hasher),
     place: &Place,
-    hasher: &Arc<Hasher>,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Rebuilt, EngineError> {
+) -> Result<Lookup, EngineError> {
+    let (Some(keyring), Some(signer)) = (vault.keyring(&place.origin), place.signer(vault)?) else {
+        return Err(EngineError::Foreign);
+    };
     Lookup::wipe(&*ports.disk, &place.index)?;
     let lookup = open(ports, settings, place, hasher, vault.epoch())?;
     let known = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?.size(&place.origin);
-    let suppression = vault.suppression().clone();
-    let identity = idtrail_index::identity::Identity::default();
-    let mut state =
-        State { hasher: Arc::clone(hasher), keyring: keyring.clone(), suppression, lookup, identity };
     let options = Options {
         dir: &place.log,
         origin: &place.origin,
         segment_bytes: settings.segment_bytes,
         known_size: TreeSize::new(known),
     };
-    let signer = SignerKey::from_seed(&place.origin, seed.expose())?;
     // Writing goes on beside reading.
-    state.lookup.start_background()?;
-    let (committer, opened) =
-        recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
-            progress(index.get(), known);
-            state.read(index, bytes)
-        })?;
-    state.lookup.settle()?;
-    state.lookup.close()?;
+    lookup.start_background()?;
+    let reading = Reading { keyring: &keyring, hasher, lookup: &lookup, identity: None };
+    let (committer, _) = recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
+        progress(index.get(), known);
+        reading.take(index, bytes)
+    })?;
+    lookup.settle()?;
     recovery::mark_clean(&*ports.disk, &place.log, committer.reader())?;
-    let size = state.lookup.size();
-    Ok(Rebuilt { leaves: opened.size.get(), access_leaves: 0, files: size.files, bytes: size.bytes })
+    Ok(lookup)
+}
+
+impl Rebuilt {
+    fn finish(&mut self, kind: Kind, lookup: &Lookup) -> Result<(), IndexError> {
+        lookup.settle()?;
+        lookup.close()?;
+        self.add(kind, lookup);
+        Ok(())
+    }
+
+    fn add(&mut self, kind: Kind, lookup: &Lookup) {
+        let size = lookup.size();
+        *match kind {
+            Kind::Events => &mut self.leaves,
+            Kind::Access => &mut self.access_leaves,
+        } += lookup.applied().get();
+        self.files += size.files;
+        self.bytes += size.bytes;
+    }
 }
 
 /// Reads every byte of the index of an installation that is not open.
@@ -179,21 +164,21 @@ pub fn check(ports: &Ports, settings: &Settings, kek: Kek) -> Result<Rebuilt, En
     let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
     let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
     let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-    let check = |place: &Place| {
-        let lookup = open(ports, settings, place, &hasher, vault.epoch())?;
-        lookup.check()?;
-        Ok::<_, EngineError>((lookup.applied().get(), lookup.size()))
-    };
-    let (leaves, size) = check(&Place::events(settings))?;
-    let mut checked = Rebuilt { leaves, access_leaves: 0, files: size.files, bytes: size.bytes };
-    let access = Place::access(settings);
-    if vault.keyring(&access.origin).is_some() {
-        let (leaves, size) = check(&access)?;
-        checked.access_leaves = leaves;
-        checked.files += size.files;
-        checked.bytes += size.bytes;
+    let newest = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+    let mut done = Rebuilt { leaves: 0, access_leaves: 0, files: 0, bytes: 0 };
+    for kind in [Kind::Events, Kind::Access] {
+        let past = origins::chain(&*ports.disk, kind, (&settings.data_dir, &settings.origin), newest)?;
+        for number in past.iter().map(|past| past.number).chain([newest]) {
+            let place = Place::new(kind, &settings.data_dir, &settings.origin, number);
+            if kind == Kind::Access && vault.keyring(&place.origin).is_none() {
+                continue;
+            }
+            let lookup = open(ports, settings, &place, &hasher, vault.epoch())?;
+            lookup.check()?;
+            done.add(kind, &lookup);
+        }
     }
-    Ok(checked)
+    Ok(done)
 }
 
 impl State {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
+use idtrail_event::GlobalCustomerId;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::shred::concerned::{self, Concerned};
 use idtrail_index::shred::{LEAVES_MAX, Order, ShredError, Shredder, Task, Works};
@@ -23,6 +24,7 @@ use idtrail_vault::Vault;
 use sha2::{Digest as _, Sha256};
 
 use super::access::AccessLog;
+use super::origins::Earlier;
 use super::shred::{Door, LOG_PATIENCE, Retention};
 use super::{access_shredding_path, customers_path};
 use crate::settings::Settings;
@@ -34,6 +36,8 @@ pub(super) struct Second {
     access: Arc<AccessLog>,
     /// The log of events and its index.
     events: (Arc<Log<Trail>>, Lookup),
+    /// The logs of events before it.
+    earlier: Arc<[Earlier]>,
     vault: Arc<Mutex<Vault>>,
     disk: Arc<dyn Disk>,
     note: PathBuf,
@@ -44,12 +48,12 @@ pub(super) struct Second {
 impl Second {
     /// Takes over what a former process left; [`Second::settle`] is to be called once the log of events is settled.
     pub(super) fn open(
-        events: (&Works, &Arc<Log<Trail>>),
+        events: (&Works, &Arc<Log<Trail>>, &Arc<[Earlier]>),
         access: &Arc<AccessLog>,
         settings: &Settings,
         automatic: bool,
     ) -> Result<Self, ShredError> {
-        let (works, log) = events;
+        let (works, log, earlier) = events;
         let own = Works {
             disk: Arc::clone(&works.disk),
             clock: Arc::clone(&works.clock),
@@ -76,6 +80,7 @@ impl Second {
             retention,
             access: Arc::clone(access),
             events: (Arc::clone(log), works.lookup.clone()),
+            earlier: Arc::clone(earlier),
             vault: Arc::clone(&works.vault),
             disk: Arc::clone(&works.disk),
             note,
@@ -119,12 +124,27 @@ impl Second {
         self.note_epoch()
     }
 
-    /// Notes the vault's epoch in both indices: a write for one log destroyed nothing of the other.
+    /// Notes the vault's epoch in all indices: a write for one log destroyed nothing of the others.
     pub(super) fn note_epoch(&self) -> Result<(), ShredError> {
         let epoch = self.vault.lock().unwrap_or_else(PoisonError::into_inner).epoch().get();
         self.events.1.note_epoch(epoch)?;
-        self.access.lookup().note_epoch(epoch)?;
+        for log in self.access.line().logs() {
+            log.lookup.note_epoch(epoch)?;
+        }
+        for log in &*self.earlier {
+            log.lookup.note_epoch(epoch)?;
+        }
         Ok(())
+    }
+
+    /// Tells whether a customer has an event, in any log, that can still be read.
+    fn has_events(&self, subject: GlobalCustomerId) -> Result<bool, ShredError> {
+        for lookup in self.earlier.iter().map(|log| &log.lookup).chain([&self.events.1]) {
+            if !lookup.subject(subject)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn finish(&mut self) -> Result<(), ShredError> {
@@ -139,7 +159,7 @@ impl Second {
         for one in &self.open {
             let mut indices = Vec::new();
             for subject in &one.subjects {
-                if self.events.1.subject(*subject)?.is_empty() {
+                if !self.has_events(*subject)? {
                     indices.extend(self.access.lookup().subject(*subject)?.iter().map(|index| index.get()));
                 }
             }

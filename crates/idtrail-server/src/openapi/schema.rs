@@ -212,6 +212,9 @@ pub struct EvidencePackage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub access_log: Option<EvidenceAccesses>,
+    /// The same from the access logs before it, oldest first; absent if they hold nothing about this customer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_access_logs: Vec<EvidenceAccesses>,
     /// The signed list of the events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -578,6 +581,10 @@ pub struct BatchCounts {
 pub struct BatchItem {
     /// What became of it.
     pub status: BatchStatus,
+    /// Name of the log that holds it, if that is not the one of the whole answer but an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub origin: Option<String>,
     /// Its place in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -738,7 +745,7 @@ pub struct BalanceCounts {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventPage {
-    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    /// The events, oldest first; erased ones as `{"origin": …, "index": …, "erased": true}`.
     pub events: Vec<serde_json::Map<String, Value>>,
     /// Where the next page begins; stays good when the log grows.
     pub next: String,
@@ -766,6 +773,8 @@ pub struct AccessPage {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessEntry {
+    /// Name of the access log.
+    pub origin: String,
     /// Place in the access log.
     pub index: u64,
     /// Hash of the sealed leaf.
@@ -792,7 +801,7 @@ pub struct AccessEntry {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InteractionEvents {
-    /// The events, oldest first; erased ones as `{"index": …, "erased": true}`.
+    /// The events, oldest first; erased ones as `{"origin": …, "index": …, "erased": true}`.
     pub events: Vec<serde_json::Map<String, Value>>,
     /// Size of the log that was read.
     pub tree_size: u64,

@@ -24,6 +24,7 @@ mod network;
 mod oidc;
 mod operations;
 mod operator;
+mod origins;
 mod reading;
 mod rig;
 mod routes;

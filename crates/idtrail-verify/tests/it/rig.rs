@@ -243,6 +243,7 @@ pub(crate) fn answer(logs: &[(&Log, &[u64])]) -> Package {
         },
         events,
         access_log: None,
+        earlier_access_logs: Vec::new(),
         manifest: None,
     }
 }
