@@ -112,7 +112,7 @@ fn a_resolution_is_decided_once() {
     assert!(matches!(running.resolve(vec![phone.clone()], "a"), Answer::Existing(index) if index == first));
     assert!(matches!(
         running.resolve(vec![], "a"),
-        Answer::Refused(Refusal::Conflict(index)) if index == first
+        Answer::Refused(Refusal::Conflict(place)) if place.index == first
     ));
     let Answer::Appended { first: second, .. } = running.resolve(vec![phone], "b") else { panic!() };
     assert_eq!(running.subject(first), running.subject(second));
