@@ -149,9 +149,13 @@ pub fn chain(
                 "the vault or a later log names a log that is not here; this data is not the newest state",
             ));
         }
+        if at == 0 && newest == 0 {
+            // Nothing was before it, and what a crash left of its first frame is for recovery to judge.
+            break;
+        }
         let entry = match backup::first_entry(disk, &dir)? {
             Some(entry) => entry,
-            // A new installation writes its first leaf when it is opened.
+            // An access log that was made and not begun.
             None if may_begin && at == newest => break,
             None => {
                 return Err(wrong(
