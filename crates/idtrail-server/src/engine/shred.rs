@@ -222,7 +222,7 @@ fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, r
                     match job {
                         Job::Order(order, reply) => group.push((order, reply)),
                         Job::Other(job) => {
-                            carry_out(&mut shredder, &mut second, std::mem::take(&mut group), &retention);
+                            carry_out(&mut shredder, &mut second, std::mem::take(&mut group), retention);
                             job(settle(&mut shredder, &mut second).map(|()| &mut shredder));
                             if let Err(error) = second.note_epoch() {
                                 warn(&error, "an index could not note the vault's epoch");
@@ -230,7 +230,7 @@ fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, r
                         }
                     }
                 }
-                carry_out(&mut shredder, &mut second, group, &retention);
+                carry_out(&mut shredder, &mut second, group, retention);
             }
             Err(RecvTimeoutError::Timeout) => {
                 if shredder.is_open() || second.is_open() {
