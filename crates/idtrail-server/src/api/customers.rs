@@ -17,9 +17,9 @@ use idtrail_tlog::LogIndex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::identity::{durable, type_name};
+use super::disclosure::{Reader, Route, disclose};
+use super::identity::{durably, type_name};
 use super::{AppState, answer};
-use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::openapi;
@@ -49,6 +49,7 @@ pub struct When {
     operation_id = "show_customer",
     tag = "identity",
     params(
+        openapi::Purpose,
         ("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
         ("asOf" = Option<String>, Query, description = "As it was at this time, by what is known today: RFC 3339.", nullable = false, example = "2026-09-01T00:00:00Z"),
         ("recordedAsOf" = Option<u64>, Query, description = "What was believed when this leaf had been taken over.", nullable = false),
@@ -60,16 +61,19 @@ pub struct When {
         openapi::NotFoundProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn show(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     Path(gcid): Path<String>,
     when: Result<Query<When>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let gcid = admit(&state, &system, &gcid)?;
+    let gcid = admit(&state, &reader, &gcid)?;
     let Query(when) = when?;
     let as_of = match &when.as_of {
         None => None,
@@ -94,25 +98,27 @@ pub async fn show(
             engine.numbering().number(place).map(|number| (log.name.to_owned(), index, number))
         }
     };
-    let (shown, next) = engine.identity().read(|known| {
+    let read = move |engine: &Engine, known: &Known| {
         named(known, gcid)?;
         let subject = Subject::Customer(gcid);
         match (as_of, recorded) {
             (None, Some((origin, index, number))) => {
                 let believed = known.recorded_as_of(&gcid, number)?;
-                Ok(json!({
+                let shown = json!({
                     "gcid": believed.gcid.to_string(),
                     "origin": origin,
                     "recordedAsOf": index,
                     "identifiers": believed.identifiers.iter().map(identifier).collect::<Vec<_>>(),
-                }))
+                });
+                Ok((believed.gcid, shown))
             }
-            (Some(time), _) => known.as_of(&subject, time).map(|closure| customer(engine, &closure)),
-            _ => known.closure(&subject).map(|closure| customer(engine, &closure)),
+            (Some(time), _) => {
+                known.as_of(&subject, time).map(|found| (found.customer.gcid, customer(engine, &found)))
+            }
+            _ => known.closure(&subject).map(|found| (found.customer.gcid, customer(engine, &found))),
         }
-    });
-    durable(&state, next).await?;
-    Ok(answer(StatusCode::OK, &shown.map_err(|error| problem(&error))?))
+    };
+    one(&state, &reader, "show_customer", read).await
 }
 
 /// Says why identifiers belong to one customer
@@ -121,39 +127,59 @@ pub async fn show(
 /// links that were refused.
 ///
 /// # Errors
-/// 401, 403, 404, 429 or 503.
+/// 400, 401, 403, 404, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{gcid}/explain",
     operation_id = "explain_customer",
     tag = "identity",
-    params(("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa")),
+    params(openapi::Purpose, ("gcid" = String, Path, description = "Any id of the customer.", example = "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa")),
     responses(
         (status = 200, description = "The reasons.", body = serde_json::Map<String, Value>),
+        openapi::RequestProblem,
         openapi::NotFoundProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn explain(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     Path(gcid): Path<String>,
 ) -> Result<Response, Problem> {
-    let gcid = admit(&state, &system, &gcid)?;
-    let engine = state.engine();
-    let read = |known: &Known| {
+    let gcid = admit(&state, &reader, &gcid)?;
+    let read = move |engine: &Engine, known: &Known| {
         named(known, gcid)?;
-        known.explain(&Subject::Customer(gcid)).map(|why| explanation(engine, &why))
+        known.explain(&Subject::Customer(gcid)).map(|why| (why.gcid, explanation(engine, &why)))
     };
-    let (shown, next) = engine.identity().read(read);
-    durable(&state, next).await?;
-    Ok(answer(StatusCode::OK, &shown.map_err(|error| problem(&error))?))
+    one(&state, &reader, "explain_customer", read).await
 }
 
-fn admit(state: &AppState, system: &CallingSystem, gcid: &str) -> Result<GlobalCustomerId, Problem> {
-    state.admit_reader(system, &[Role::Dpo, Role::Auditor])?;
+/// Answers what is read of one customer, once the access is recorded under the customer's id of that state.
+async fn one(
+    state: &AppState,
+    reader: &Reader,
+    operation: &'static str,
+    read: impl FnOnce(&Engine, &Known) -> Result<(GlobalCustomerId, Value), IdentityError> + Send + 'static,
+) -> Result<Response, Problem> {
+    let (timeout, route) = (state.request_timeout(), Route { operation, purpose: "AUDIT" });
+    let found = disclose(state.engine(), reader, route, move |engine, shown| {
+        let (found, next) = engine.identity().read(|known| read(engine, known));
+        durably(engine, next, timeout)?;
+        let (gcid, found) = found.map_err(|error| problem(&error))?;
+        shown.at(engine.origin(), engine.numbering().size_in_newest(next).get());
+        shown.about(Some(gcid));
+        Ok(found)
+    });
+    Ok(answer(StatusCode::OK, &found.await?))
+}
+
+fn admit(state: &AppState, reader: &Reader, gcid: &str) -> Result<GlobalCustomerId, Problem> {
+    reader.admit(state, &[Role::Dpo, Role::Auditor])?;
     // An id that cannot be one is as little there as one that was never given.
     GlobalCustomerId::try_from(gcid).map_err(|_| not_found())
 }

@@ -23,6 +23,7 @@ use idtrail_tlog::LogIndex;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::disclosure::{Reader, Route, disclose};
 use super::{AppState, answer, blocking, body, events};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
@@ -186,7 +187,10 @@ pub async fn tokenize(
         openapi::WriteProblems
     ),
     security(("ApiKey" = [], "Bearer" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })))
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn lookup(
     State(state): State<AppState>,
@@ -200,22 +204,34 @@ pub async fn lookup(
     state.budgets().take_read(system.key_id())?;
     let mut value = body::json(&headers, body, BODY_BYTES_MAX).await?;
     let given = identifiers(state.engine(), &mut value)?;
-    let (found, next) = state.engine().identity().read(|known| {
-        let one = |given: &Given| match &given.sighting {
-            Err(reason) => json!({ "blocked": reason }),
-            Ok(seen) => match known.lookup(&seen.identifier) {
-                Some((gcid, identifier, _)) if identifier != IdentifierState::Retired => json!({
-                    "known": true,
-                    "gcid": gcid.map(|gcid| gcid.to_string()),
-                    "state": identifier.name(),
-                }),
-                _ => json!({ "known": false }),
-            },
-        };
-        given.iter().map(one).collect::<Vec<_>>()
+    let timeout = state.request_timeout();
+    let reader = Reader::of(system, person);
+    let route = Route { operation: "lookup_identity", purpose: "INVESTIGATION" };
+    let found = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let (found, next) = engine.identity().read(|known| {
+            let one = |given: &Given| match &given.sighting {
+                Err(reason) => (None, json!({ "blocked": reason })),
+                Ok(seen) => match known.lookup(&seen.identifier) {
+                    Some((gcid, identifier, _)) if identifier != IdentifierState::Retired => {
+                        let shown = json!({
+                            "known": true,
+                            "gcid": gcid.map(|gcid| gcid.to_string()),
+                            "state": identifier.name(),
+                        });
+                        (gcid, shown)
+                    }
+                    _ => (None, json!({ "known": false })),
+                },
+            };
+            given.iter().map(one).collect::<Vec<_>>()
+        });
+        durably(engine, next, timeout)?;
+        shown.at(engine.origin(), engine.numbering().size_in_newest(next).get());
+        // That somebody is not known is an answer too.
+        found.iter().for_each(|(gcid, _)| shown.about(*gcid));
+        Ok(found.into_iter().map(|(_, answer)| answer).collect::<Vec<_>>())
     });
-    durable(&state, next).await?;
-    Ok(answer(StatusCode::OK, &json!({ "identifiers": found })))
+    Ok(answer(StatusCode::OK, &json!({ "identifiers": found.await? })))
 }
 
 /// Waits until what an answer rests upon is durable and known to the index.

@@ -338,6 +338,7 @@ pub async fn stream(
     params(openapi::Purpose, ("id" = String, Path, description = "The interaction's id.", example = "i-1")),
     responses(
         (status = 200, description = "Its events, oldest first.", body = schema::InteractionEvents),
+        openapi::RequestProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),

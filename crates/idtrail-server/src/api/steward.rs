@@ -20,7 +20,8 @@ use idtrail_log::commit::Answer;
 use idtrail_tlog::LogIndex;
 use serde_json::{Value, json};
 
-use super::identity::{durable, type_name, wrong};
+use super::disclosure::{Reader, Route, disclose};
+use super::identity::{durable, durably, type_name, wrong};
 use super::{AppState, answer, blocking, body, events};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
@@ -210,17 +211,30 @@ pub async fn simulate(
     path = "/api/v1/identity/quarantine",
     operation_id = "list_identity_quarantine",
     tag = "identity",
+    params(openapi::Purpose),
     responses(
         (status = 200, description = "The refused links.", body = serde_json::Map<String, Value>),
+        openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo", "auditor"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
-pub async fn quarantine(State(state): State<AppState>, system: CallingSystem) -> Result<Response, Problem> {
-    state.admit_reader(&system, &[Role::Dpo, Role::Auditor])?;
-    let (refused, next) = state.engine().identity().read(|known| known.quarantine(None, QUARANTINE_MAX));
-    durable(&state, next).await?;
+pub async fn quarantine(State(state): State<AppState>, reader: Reader) -> Result<Response, Problem> {
+    reader.admit(&state, &[Role::Dpo, Role::Auditor])?;
+    let timeout = state.request_timeout();
+    let route = Route { operation: "list_identity_quarantine", purpose: "AUDIT" };
+    let refused = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let (refused, next) = engine.identity().read(|known| known.quarantine(None, QUARANTINE_MAX));
+        durably(engine, next, timeout)?;
+        shown.at(engine.origin(), engine.numbering().size_in_newest(next).get());
+        refused.iter().flat_map(|link| link.gcids.iter()).for_each(|gcid| shown.about(Some(*gcid)));
+        Ok(refused)
+    });
+    let refused = refused.await?;
     let entries = refused.iter().map(|link| {
         let (since, origin) = state.engine().at_number(link.since);
         json!({

@@ -22,6 +22,8 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
         let server =
             Server::bind_with(init::ports(context), &settings, kek, context.env).await.map_err(failure)?;
         let opened = server.engine().opened();
+        // Before anybody is told that the server is there: whoever is told may stop it at once, and in order.
+        let (stop, mut hangups) = (told_to_stop()?, signal(SignalKind::hangup())?);
         tracing::info!(
             address = %server.address(),
             origin = server.engine().origin(),
@@ -31,13 +33,12 @@ pub fn run(context: &Context, _: &ServeArgs) -> Result<Exit, Failure> {
             "ready"
         );
         let reload = server.reload();
-        let mut hangups = signal(SignalKind::hangup())?;
         let reloading = tokio::spawn(async move {
             while hangups.recv().await.is_some() {
                 reload.notify_one();
             }
         });
-        server.run(told_to_stop()?).await.map_err(failure)?;
+        server.run(stop).await.map_err(failure)?;
         reloading.abort();
         tracing::info!("stopped");
         Ok(Exit::Ok)

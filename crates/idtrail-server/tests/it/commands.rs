@@ -14,7 +14,7 @@ fn the_demo_shows_everything_and_exits() {
         "verified offline",
         "TAMPERED, entry",
         "One byte flipped in a copy of the log: found, entry 202",
-        "A sink wrote all 402 events into a warehouse",
+        "A sink wrote all 407 events into a warehouse",
         "IDENTITY_RESOLUTION",
     ] {
         assert!(text.contains(part), "{part} in {text}");

@@ -345,8 +345,9 @@ fn who_was_known_by_a_telephone_and_who_was_shown_what_is_known_after_a_restore(
         assert_eq!(earlier.events.len(), 1);
         let own = both.access_log.as_ref().unwrap();
         assert_eq!(own.as_of.origin, access_of(&new));
-        // Each answer that spans both logs is recorded once for each: the package, and the list of its accesses below.
-        assert_eq!(own.events.len(), 4 * round, "round {round}");
+        // Each answer that spans both logs is recorded once for each: the package, and the list of its accesses below;
+        // so is the look at the customer, which identity answers.
+        assert_eq!(own.events.len(), 5 * round, "round {round}");
         let changed = |change: &dyn Fn(&mut Package)| {
             let mut package = both.clone();
             change(&mut package);
