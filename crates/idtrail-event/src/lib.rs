@@ -40,7 +40,7 @@ pub use leaf::{
     Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenLeaf,
     SealRequest, StaffState, seal,
 };
-pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
+pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
 pub use time::{hour_of_ms, month_of_hour, time_ms, time_text};
 pub use validate::{Finding, PiiHandling, Rejected, Rules, Violation, Warning, check, validate};

@@ -117,25 +117,64 @@ impl fmt::Debug for IdentifierToken {
     }
 }
 
+/// The key of one type of identifiers, derived once: for whoever makes many tokens.
+#[derive(Clone)]
+pub struct TokenKey {
+    kind: IdentifierType,
+    /// Has taken in everything of the frame that stands before the value.
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenKey").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl TokenKey {
+    /// Derives the key.
+    ///
+    /// # Panics
+    /// If the tenant's name is longer than 65,535 bytes; configuration limits it to 64.
+    pub fn new(pepper: &Pepper, tenant: &str, kind: IdentifierType) -> Self {
+        let number = kind.0.to_be_bytes();
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(tenant.as_bytes()), &pepper.0)
+            .expand_multi_info(&[b"idtrail/id-key/v1", &number], key.as_mut_slice())
+            .expect("32 bytes are within what HKDF can give");
+        let tenant_length = u16::try_from(tenant.len()).expect("a tenant's name is at most 64 bytes");
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
+        mac.update(b"idtrail.id.v1\0");
+        mac.update(&tenant_length.to_be_bytes());
+        mac.update(tenant.as_bytes());
+        mac.update(&number);
+        Self { kind, mac }
+    }
+
+    /// Returns the type whose tokens it makes.
+    pub fn kind(&self) -> IdentifierType {
+        self.kind
+    }
+
+    /// Returns the token of an identifier, which must be of this key's type.
+    ///
+    /// # Panics
+    /// If the identifier is of another type: its token would be nobody's.
+    pub fn token(&self, identifier: &RawIdentifier) -> IdentifierToken {
+        assert!(identifier.kind == self.kind, "the key is for another type");
+        let value_length =
+            u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
+        let mut mac = self.mac.clone();
+        mac.update(&value_length.to_be_bytes());
+        mac.update(identifier.value.as_bytes());
+        IdentifierToken(mac.finalize().into_bytes().into())
+    }
+}
+
 /// Returns the token of an identifier.
 ///
 /// # Panics
-/// If the tenant's name is longer than 65,535 bytes; configuration limits it to 64.
+/// As [`TokenKey::new`].
 pub fn token(pepper: &Pepper, tenant: &str, identifier: &RawIdentifier) -> IdentifierToken {
-    let kind = identifier.kind.0.to_be_bytes();
-    let mut key = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(tenant.as_bytes()), &pepper.0)
-        .expand_multi_info(&[b"idtrail/id-key/v1", &kind], key.as_mut_slice())
-        .expect("32 bytes are within what HKDF can give");
-    let tenant_length = u16::try_from(tenant.len()).expect("a tenant's name is at most 64 bytes");
-    let value_length =
-        u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
-    mac.update(b"idtrail.id.v1\0");
-    mac.update(&tenant_length.to_be_bytes());
-    mac.update(tenant.as_bytes());
-    mac.update(&kind);
-    mac.update(&value_length.to_be_bytes());
-    mac.update(identifier.value.as_bytes());
-    IdentifierToken(mac.finalize().into_bytes().into())
+    TokenKey::new(pepper, tenant, identifier.kind).token(identifier)
 }

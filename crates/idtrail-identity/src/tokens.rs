@@ -5,8 +5,10 @@
 //! without its value is hashed again under our key before anything keeps it, because it can be inverted by trying all
 //! numbers.
 
+use std::collections::BTreeSet;
+
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
-use idtrail_event::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, token};
+use idtrail_event::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
@@ -70,8 +72,14 @@ pub struct LegacyHashSpec {
 pub struct TokenKeys {
     tenant: String,
     /// Newest first.
-    peppers: Vec<Pepper>,
+    peppers: Vec<Keys>,
     legacy: Vec<(LegacyHashSpec, Secret)>,
+}
+
+/// A pepper, with the keys of the types that come in by the thousand: as hashes in events.
+struct Keys {
+    pepper: Pepper,
+    derived: Vec<TokenKey>,
 }
 
 impl std::fmt::Debug for TokenKeys {
@@ -117,14 +125,22 @@ impl TokenKeys {
                 return Err(TokenKeysError::SpecTemplate);
             }
         }
+        let derived = |pepper: &Pepper| {
+            let kinds: BTreeSet<u16> = legacy.iter().map(|(spec, _)| spec.kind).collect();
+            kinds.into_iter().map(|kind| TokenKey::new(pepper, tenant, IdentifierType::new(kind))).collect()
+        };
+        let peppers = peppers.into_iter().map(|pepper| Keys { derived: derived(&pepper), pepper }).collect();
         Ok(Self { tenant: tenant.to_owned(), peppers, legacy })
     }
 
-    fn token(&self, pepper: &Pepper, raw: &RawIdentifier) -> IdentifierToken {
-        token(pepper, &self.tenant, raw)
+    fn token(&self, keys: &Keys, raw: &RawIdentifier) -> IdentifierToken {
+        match keys.derived.iter().find(|key| key.kind() == raw.kind()) {
+            Some(key) => key.token(raw),
+            None => token(&keys.pepper, &self.tenant, raw),
+        }
     }
 
-    fn newest(&self) -> &Pepper {
+    fn newest(&self) -> &Keys {
         self.peppers.first().expect("new() refuses an empty list")
     }
 

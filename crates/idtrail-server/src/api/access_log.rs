@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use idtrail_event::GlobalCustomerId;
 use idtrail_index::seal::OpenError;
 use idtrail_log::LogError;
-use idtrail_tlog::{BundleId, LogIndex, TileId};
+use idtrail_tlog::LogIndex;
 use idtrail_verify::{EventKeys, EvidenceEvent};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -183,9 +182,7 @@ pub async fn receipt(
     security(())
 )]
 pub async fn checkpoint(State(state): State<AppState>) -> Response {
-    let head = state.engine().access().reader().head();
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
-    (headers, head.checkpoint.to_string()).into_response()
+    tiles::checkpoint_of(state.engine().access().reader())
 }
 
 /// Gives a hash tile of the access log
@@ -207,9 +204,7 @@ pub async fn checkpoint(State(state): State<AppState>) -> Response {
     security(())
 )]
 pub async fn tile(State(state): State<AppState>, Path(path): Path<String>) -> Result<Response, Problem> {
-    let id = TileId::parse(&format!("tile/{path}")).map_err(|_| tiles::nothing())?;
-    let access = Arc::clone(state.engine().access());
-    tiles::answer(move || access.reader().tile(id)).await
+    tiles::tile_of(state.engine().access().reader(), &path).await
 }
 
 /// Gives sealed entries of the access log
@@ -237,9 +232,7 @@ pub async fn entries(
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, &[Role::Auditor, Role::Mirror])?;
-    let id = BundleId::parse(&format!("tile/entries/{path}")).map_err(|_| tiles::nothing())?;
-    let access = Arc::clone(state.engine().access());
-    tiles::answer(move || access.reader().bundle(id)).await
+    tiles::entries_of(state.engine().access().reader(), &path).await
 }
 
 fn time(text: Option<&str>) -> Result<Option<u64>, Problem> {

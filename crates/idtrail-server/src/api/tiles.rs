@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use idtrail_log::LogError;
+use idtrail_log::reader::Reader;
 use idtrail_tlog::{BundleId, TileId};
 
 use super::AppState;
@@ -28,9 +29,7 @@ use crate::problem::Problem;
     security(())
 )]
 pub async fn checkpoint(State(state): State<AppState>) -> Response {
-    let head = state.engine().reader().head();
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
-    (headers, head.checkpoint.to_string()).into_response()
+    checkpoint_of(state.engine().reader())
 }
 
 /// Gives a hash tile
@@ -51,9 +50,7 @@ pub async fn checkpoint(State(state): State<AppState>) -> Response {
     security(())
 )]
 pub async fn tile(State(state): State<AppState>, Path(path): Path<String>) -> Result<Response, Problem> {
-    let id = TileId::parse(&format!("tile/{path}")).map_err(|_| nothing())?;
-    let engine = Arc::clone(state.engine());
-    answer(move || engine.reader().tile(id)).await
+    tile_of(state.engine().reader(), &path).await
 }
 
 /// Gives sealed entries
@@ -79,18 +76,35 @@ pub async fn entries(
     system: CallingSystem,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    system.require(&[Role::Auditor, Role::Mirror])?;
-    state.budgets().take_read(system.key_id())?;
-    let id = BundleId::parse(&format!("tile/entries/{path}")).map_err(|_| nothing())?;
-    let engine = Arc::clone(state.engine());
-    answer(move || engine.reader().bundle(id)).await
+    state.admit_reader(&system, &[Role::Auditor, Role::Mirror])?;
+    entries_of(state.engine().reader(), &path).await
 }
 
-pub(crate) const fn nothing() -> Problem {
+/// Answers a log's newest signed tree head.
+pub(crate) fn checkpoint_of(log: &Reader) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
+    (headers, log.head().checkpoint.to_string()).into_response()
+}
+
+/// Answers a hash tile of a log; `path` is what stands behind `tile/`.
+pub(crate) async fn tile_of(log: &Arc<Reader>, path: &str) -> Result<Response, Problem> {
+    let id = TileId::parse(&format!("tile/{path}")).map_err(|_| nothing())?;
+    let log = Arc::clone(log);
+    answer(move || log.tile(id)).await
+}
+
+/// Answers a bundle of a log's entries; `path` is what stands behind `tile/entries/`.
+pub(crate) async fn entries_of(log: &Arc<Reader>, path: &str) -> Result<Response, Problem> {
+    let id = BundleId::parse(&format!("tile/entries/{path}")).map_err(|_| nothing())?;
+    let log = Arc::clone(log);
+    answer(move || log.bundle(id)).await
+}
+
+const fn nothing() -> Problem {
     Problem::not_found("the newest tree holds no such tile")
 }
 
-pub(crate) async fn answer(
+async fn answer(
     read: impl FnOnce() -> Result<Option<Vec<u8>>, LogError> + Send + 'static,
 ) -> Result<Response, Problem> {
     let bytes = tokio::task::spawn_blocking(read)
