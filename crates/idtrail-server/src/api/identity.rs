@@ -35,6 +35,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Identifiers of one request, the other tokens of the same values included.
 const IDENTIFIERS_MAX: usize = 32;
 const TEXT_CHARS_MAX: usize = 256;
+/// The shortest text that may be a hash: 32 bytes in base64 without padding.
+const HASH_CHARS_MIN: usize = 43;
 /// The types that can be sent, by name.
 const TYPES: [(&str, IdentifierType); 9] = [
     ("phone", IdentifierType::PHONE),
@@ -332,7 +334,11 @@ pub(crate) fn identifier(engine: &Engine, item: &mut Value) -> Result<Given, &'s
             found(Sighting::new(*kind, token, assurance))
         }
         (None, None, Some(hash)) => {
-            let seen = hashed(keys, *kind, hash, None).ok_or("hash is not usable for its type")?;
+            let scheme = text("hashScheme");
+            if scheme.is_some_and(|scheme| keys.legacy_specs(*kind).all(|known| known != scheme)) {
+                return Err("hashScheme is not configured for its type");
+            }
+            let seen = hashed(keys, *kind, hash, scheme).ok_or("hash is not usable for its type")?;
             found(Sighting { assurance: assurance.min(Assurance::NETWORK), ..seen })
         }
         _ => Err("exactly one of value, token and hash must be there"),
@@ -460,12 +466,13 @@ fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value
 pub(crate) fn readings(hasher: &Hasher, text: &str) -> Vec<idtrail_identity::Identifier> {
     let mut readings = vec![reference(&hasher.customer(text)).identifier];
     if let Some(keys) = hasher.identifiers()
-        && text.len() >= 64
+        && text.len() >= HASH_CHARS_MIN
     {
         let token = IdentifierToken::try_from(text).ok();
         for (_, kind) in TYPES {
             readings.extend(token.map(|token| idtrail_identity::Identifier { kind, token }));
-            readings.extend(hashed(keys, kind, text, None).map(|seen| seen.identifier));
+            let schemes = keys.legacy_specs(kind).map(Some).chain([None]);
+            readings.extend(schemes.filter_map(|scheme| Some(hashed(keys, kind, text, scheme)?.identifier)));
         }
     }
     readings
