@@ -17,8 +17,8 @@ use idtrail_identity::{Assurance, IdentifierState, Sighting};
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{OBSERVATION_MEMBER, hashed, interaction, reference};
 use idtrail_index::trail::{Command, Refusal, Resolution};
-use idtrail_log::Reference;
 use idtrail_log::commit::Answer;
+use idtrail_log::{LogError, Reference};
 use idtrail_tlog::LogIndex;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -90,25 +90,76 @@ pub async fn resolve(
     let idempotency = events::idempotency_key(&headers)?;
     let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
     let engine = state.engine();
-    let Taken { request, blocked } = take(engine, value)?;
-    let dedupe = idempotency.unwrap_or_else(|| {
-        let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
-        Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
-    });
-    let command = Command::resolve(engine.hasher(), request, system.name(), None, dedupe);
-    let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
-    let outcome = tokio::time::timeout(state.request_timeout(), receiver)
-        .await
-        .map_err(|_| Problem::unavailable("the decision was not stored in time; it may be stored later", 1))?
-        .map_err(|_| Problem::unavailable("the log has stopped", 5))?
-        .map_err(|error| events::unavailable(&error))?;
+    let question = Question::ask(engine, system.name(), value, idempotency)?;
+    let outcome = question.settled(state.request_timeout()).await?;
+    let engine = Arc::clone(engine);
+    let (status, decided) = blocking(move || settle(&engine, outcome)).await?;
+    Ok(answer(status, &decided))
+}
+
+/// A question that the log was handed.
+pub(crate) struct Question {
+    receiver: tokio::sync::oneshot::Receiver<Outcome>,
+    blocked: Vec<Value>,
+}
+
+type Outcome = Result<Answer<Refusal>, LogError>;
+
+/// What the log made of a question, not read yet.
+pub(crate) struct Settled {
+    answer: Answer<Refusal>,
+    blocked: Vec<Value>,
+}
+
+impl Question {
+    /// Reads a question and hands it to the log. The raw values are wiped before this returns.
+    ///
+    /// # Errors
+    /// 422 with every place that is wrong, or 503.
+    pub(crate) fn ask(
+        engine: &Engine,
+        system: &str,
+        value: Value,
+        id: Option<Dedupe<'static>>,
+    ) -> Result<Self, Problem> {
+        let Taken { request, blocked } = take(engine, value)?;
+        let dedupe = id.unwrap_or_else(|| {
+            let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
+            Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
+        });
+        let command = Command::resolve(engine.hasher(), request, system, None, dedupe);
+        let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
+        Ok(Self { receiver, blocked })
+    }
+
+    /// Waits until the decision is on disk.
+    ///
+    /// # Errors
+    /// 503.
+    pub(crate) async fn settled(self, timeout: std::time::Duration) -> Result<Settled, Problem> {
+        let answer = tokio::time::timeout(timeout, self.receiver)
+            .await
+            .map_err(|_| {
+                Problem::unavailable("the decision was not stored in time; it may be stored later", 1)
+            })?
+            .map_err(|_| Problem::unavailable("the log has stopped", 5))?
+            .map_err(|error| events::unavailable(&error))?;
+        Ok(Settled { answer, blocked: self.blocked })
+    }
+}
+
+/// Reads the decision that a question led to. May wait for the disk.
+///
+/// # Errors
+/// 409 or 503.
+pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Value), Problem> {
     let own = |index| Reference { origin: engine.ordinal(), index };
-    let (status, place) = match outcome {
+    let (status, place) = match settled.answer {
         Answer::Appended { first, .. } => (StatusCode::CREATED, own(first)),
         Answer::Existing(index) => (StatusCode::OK, own(index)),
         Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
-            return Ok(answer(StatusCode::OK, &json!({ "status": "erased", "erased": true })));
+            return Ok((StatusCode::OK, json!({ "status": "erased", "erased": true })));
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             return Err(Problem::conflict(events::CONFLICT));
@@ -117,9 +168,7 @@ pub async fn resolve(
             return Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5));
         }
     };
-    let engine = Arc::clone(engine);
-    let decided = blocking(move || decided(&engine, place, &blocked)).await?;
-    Ok(answer(status, &decided))
+    Ok((status, decided(engine, place, &settled.blocked)?))
 }
 
 /// Turns identifiers into tokens
