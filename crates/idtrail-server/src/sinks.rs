@@ -155,7 +155,7 @@ impl Sinks {
     /// `Registry` if the list of sinks that were added over the API cannot be read.
     pub async fn start(engine: &Engine, settings: &Settings, env: Env) -> Result<Arc<Self>, SinksError> {
         let new = Arc::new(Self {
-            feed: Arc::new(LogFeed::new(Arc::clone(engine.reader()), engine.keyring().clone())),
+            feed: Arc::new(LogFeed::new(engine)),
             secret: engine.sinks_secret().clone(),
             ports: engine.ports().clone(),
             env,
@@ -528,15 +528,16 @@ fn running(status: &SinkStatus) -> Value {
     json!({
         "state": state_name(status.circuit),
         "replicatedUpTo": place(status.replicated_up_to),
+        "settled": status.settled,
         "lagEvents": status.lag_events,
         "lagSeconds": status.lag_ms as f64 / 1000.0,
         "delivered": status.delivered,
         "filtered": status.filtered,
         "erased": status.erased,
         "dead": status.dead,
-        "beyond": status.beyond.map(|beyond| json!({
-            "survived": place(beyond.survived), "newest": place(beyond.newest)
-        })),
+        "beyond": status.beyond.iter().map(|beyond| json!({
+            "survived": place(beyond.survived), "newest": place(beyond.newest), "rowsMax": beyond.rows_max()
+        })).collect::<Vec<_>>(),
         "lastFailure": failure,
         "grants": grants,
     })
@@ -560,7 +561,7 @@ fn preview(feed: &LogFeed, plan: &Plan, count: u64, with_rows: bool) -> Result<V
         .filter(|entry| match &entry.content {
             // The log's own leaves are never anything for a sink.
             Content::Opened(row) => row.event().is_some(),
-            Content::Erased => true,
+            Content::Erased | Content::Damaged => true,
         })
         .map(|entry| {
             let at = place(entry.position);

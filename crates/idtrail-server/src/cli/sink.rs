@@ -223,8 +223,7 @@ async fn watch(client: &ServerClient, name: Option<&str>) -> Result<Vec<Value>, 
         let mut moving = false;
         for sink in &all {
             let (state, lag) = (text(sink, "state"), number(sink, "lagEvents"));
-            let done = text(sink, "replicatedUpTo").rsplit('/').next().and_then(|seq| seq.parse().ok());
-            let done: u64 = done.unwrap_or_default();
+            let done = number(sink, "settled");
             let bar = shown.entry(text(sink, "name").to_owned()).or_insert_with(|| {
                 let bar = bars.add(ProgressBar::new(0));
                 if let Ok(style) = &style {
@@ -301,6 +300,9 @@ fn note(sink: &Value) -> String {
     }
     if let Some(failure) = sink.get("lastFailure").filter(|failure| !failure.is_null()) {
         return format!("{} ({})", text(failure, "code"), text(failure, "status"));
+    }
+    if let Some(lost) = sink.pointer("/beyond/0") {
+        return format!("has rows from {} on that the log lost", text(lost, "survived"));
     }
     let can = sink.pointer("/grants/can").and_then(Value::as_array);
     let can: Vec<&str> = can.into_iter().flatten().filter_map(Value::as_str).collect();

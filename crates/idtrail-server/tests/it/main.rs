@@ -30,4 +30,5 @@ mod rig;
 mod routes;
 mod shredding;
 mod sinks;
+mod sinks_logs;
 mod upgrade;
