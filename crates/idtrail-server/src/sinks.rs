@@ -39,6 +39,7 @@ use secrets::ServerSecrets;
 pub mod feed;
 pub mod policy;
 pub mod registry;
+pub mod rights;
 pub mod secrets;
 
 /// Looks up an environment variable.
@@ -357,6 +358,15 @@ impl Sinks {
         let entry = self.entry(name)?;
         let plan = entry.settings.plan(self.reference_key(name))?;
         preview(&self.feed, &plan, count, with_rows)
+    }
+
+    /// Gives the secrets of the second principal their places, as [`Self::confine`] does those of the target.
+    ///
+    /// # Errors
+    /// [`policy::Refused`].
+    pub fn confine_eraser(&self, rights: &mut Value) -> Result<(), policy::Refused> {
+        policy::secrets(rights, &self.data_dir)
+            .map_err(|refused| policy::Refused { pointer: "/rights", ..refused })
     }
 
     fn alone(&self, settings: &SinkSettings) -> Result<(), SinksError> {

@@ -438,6 +438,10 @@ fn settings(state: &AppState, mut value: Value) -> Result<SinkSettings, Problem>
             .confine(target)
             .map_err(|refused| wrong(refused.pointer, refused.message, refused.hint))?;
     }
+    if let Some(rights) = value.get_mut("rights") {
+        let placed = state.sinks().confine_eraser(rights);
+        placed.map_err(|refused| wrong(refused.pointer, refused.message, refused.hint))?;
+    }
     let settings = read_sink(value).map_err(bad)?;
     check_sink(&settings).map_err(bad)?;
     Ok(settings)

@@ -52,6 +52,10 @@ impl Check<'_> {
             self.wrong(&key("target"), "holds something that is no text, number, list or table")
         })?;
         anchor(&mut target, self.base);
+        let mut rights = raw.rights.map(serde_json::to_value).transpose().map_err(|_| {
+            self.wrong(&key("rights"), "holds something that is no text, number, list or table")
+        })?;
+        rights.iter_mut().for_each(|rights| anchor(rights, self.base));
         if let Some(dir) = target.get("dir").and_then(Json::as_str) {
             let dir = Path::new(dir);
             if dir.starts_with(data_dir) && !dir.starts_with(data_dir.join("export"))
@@ -73,6 +77,7 @@ impl Check<'_> {
         put("pii", raw.pii.map(Json::from));
         put("erase", raw.erase.map(Json::from));
         put("deadline_s", raw.deadline_s.map(Json::from));
+        put("rights", rights);
         let settings =
             read(Json::Object(members)).map_err(|wrong| self.wrong(&key(&wrong.key), wrong.problem))?;
         check(&settings).map_err(|wrong| self.wrong(&key(&wrong.key), wrong.problem))?;
@@ -133,6 +138,7 @@ pub(crate) fn check(settings: &SinkSettings) -> Result<(), Wrong> {
         Err(SinkError::Mapping(error)) => at("mapping", error.to_string()),
         Err(SinkError::Privacy(refusal)) => at("pii", refusal.to_string()),
         Err(error @ SinkError::CannotErase) => at("erase", error.to_string()),
+        Err(SinkError::Eraser(problem)) => at("rights", problem.to_owned()),
         Err(error @ SinkError::Name) => at("name", error.to_string()),
         Err(error @ SinkError::Table) => at("target.table", error.to_string()),
         Err(error @ (SinkError::Url | SinkError::Guard(_))) => at("target.url", error.to_string()),

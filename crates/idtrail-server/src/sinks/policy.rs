@@ -88,7 +88,7 @@ pub fn confine(target: &mut Value, data_dir: &Path, hosts: &[String]) -> Result<
 }
 
 /// Gives every reference to a secret its place, or refuses it.
-fn secrets(value: &mut Value, data_dir: &Path) -> Result<(), Refused> {
+pub(super) fn secrets(value: &mut Value, data_dir: &Path) -> Result<(), Refused> {
     match value {
         Value::Object(members) => {
             let alone = members.len() == 1;

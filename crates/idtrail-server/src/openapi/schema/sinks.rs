@@ -133,6 +133,9 @@ pub struct SinkConfig {
     /// Seconds that one call may take.
     #[serde(default)]
     pub deadline_s: u64,
+    /// Who takes persons out: `user`, `password`, `key`, `role`, `warehouse`, as the kind of target needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<serde_json::Map<String, Value>>,
     /// Where the rows go: `kind` and the keys of that kind.
     pub target: serde_json::Map<String, Value>,
 }
