@@ -75,6 +75,18 @@ enum State {
     Broken(String),
 }
 
+/// A filter or a mapping to be tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposed {
+    /// The filter; the sink's own if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The lines of the mapping; the sink's own if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Vec<String>>,
+}
+
 /// Where a sink is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -367,6 +379,25 @@ impl Sinks {
     pub fn confine_eraser(&self, rights: &mut Value) -> Result<(), policy::Refused> {
         policy::secrets(rights, &self.data_dir)
             .map_err(|refused| policy::Refused { pointer: "/rights", ..refused })
+    }
+
+    /// Returns what the newest entries would become if a sink had another filter or mapping. Nothing is changed.
+    ///
+    /// # Errors
+    /// `NotFound`, `Settings` if the proposal does not read or asks for what the sink may not have, `Feed`. Waits for the
+    /// disk.
+    pub fn preview_of(
+        &self,
+        name: &str,
+        proposed: Proposed,
+        count: u64,
+        with_rows: bool,
+    ) -> Result<Value, SinksError> {
+        let mut settings = self.entry(name)?.settings.clone();
+        settings.filter = proposed.filter.unwrap_or(settings.filter);
+        settings.mapping = proposed.mapping.unwrap_or(settings.mapping);
+        let plan = settings.plan(self.reference_key(name))?;
+        preview(&self.feed, &plan, count, with_rows)
     }
 
     fn alone(&self, settings: &SinkSettings) -> Result<(), SinksError> {

@@ -31,4 +31,5 @@ mod routes;
 mod shredding;
 mod sinks;
 mod sinks_logs;
+mod sinks_rights;
 mod upgrade;

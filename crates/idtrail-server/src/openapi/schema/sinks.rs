@@ -140,6 +140,19 @@ pub struct SinkConfig {
     pub target: serde_json::Map<String, Value>,
 }
 
+/// A filter or a mapping to be tried.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "filter": "{{auditEvent.channelType}} = 'VOICE'" }))]
+pub struct SinkProposal {
+    /// The filter; the sink's own if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The lines of the mapping; the sink's own if they are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Vec<String>>,
+}
+
 /// Dead letters of a sink.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
