@@ -247,9 +247,10 @@ impl Mapping {
     ) -> Result<Cell, crate::row::Misfit> {
         match source {
             Source::Value(path) => {
-                // The log's own fields are many rows' hot path: no way around through JSON texts.
-                if column.kind == ColumnType::Timestamp && path.log_field() == Some("received_at") {
-                    return Ok(Cell::Timestamp(event.received_ms.saturating_mul(1000)));
+                if column.kind == path.natural_type()
+                    && let Some(cell) = path.log_cell(event)
+                {
+                    return Ok(cell);
                 }
                 match path.lookup(event) {
                     Some(value) => Cell::from_json(&value, column.kind),
