@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use backoff::{Backoff, Circuit};
 pub use balance::{Balance, Wanted, balance};
-pub use cursor::{Beyond, Counts, Cursor, DeadLetter, Intent};
+pub use cursor::{BEYOND_MAX, Beyond, Counts, Cursor, DeadLetter, Intent};
 pub use types::{Ack, Action, Batch, Command, DeadChange, Input, LastFailure, Limits, Mode, Now, Opened};
 
 use crate::plan::{Outcome, Prepared};
@@ -175,7 +175,7 @@ impl Engine {
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Action> {
         match input {
             Input::Wake => {}
-            Input::Opened(opened, survived) => self.opened(opened, survived, now),
+            Input::Opened(opened, beyond) => self.opened(opened, beyond, now),
             Input::OpenFailed(failure) => {
                 self.session = Session::Closed;
                 self.failed(&failure, now);
@@ -271,13 +271,11 @@ impl Engine {
             && self.exhausted
     }
 
-    fn opened(&mut self, opened: Opened, survived: Option<Position>, now: Now) {
+    fn opened(&mut self, opened: Opened, beyond: Option<Beyond>, now: Now) {
         self.session = Session::Open;
         self.high_water = opened.high_water;
-        if let (Some(newest), Some(survived)) = (opened.high_water, survived)
-            && newest >= survived
-        {
-            self.cursor.beyond = Some(Beyond { survived, newest });
+        if let Some(beyond) = beyond {
+            self.cursor.note_beyond(beyond);
         }
         if let Some(intent) = self.cursor.intent.take()
             && opened.intent_applied
@@ -558,8 +556,8 @@ impl Engine {
         match entry.map(|entry| entry.outcome) {
             Some(Outcome::Row(row)) => *batch = Some(Batch { rows: vec![row], mode: Mode::Keyed }),
             Some(Outcome::Unmappable(unmappable)) => {
-                let column = unmappable.column().to_owned();
-                let letter = self.letter(at, unmappable.code(), Some(column), Status::none(), now);
+                let column = unmappable.column().map(str::to_owned);
+                let letter = self.letter(at, unmappable.code(), column, Status::none(), now);
                 self.end_replay(DeadChange::Put(letter));
             }
             Some(Outcome::Filtered) => {

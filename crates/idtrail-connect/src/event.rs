@@ -61,6 +61,8 @@ pub enum Content {
     Opened(Box<EventRow>),
     /// Its key was destroyed: nobody can read it any more. It counts as erased in every sink that had not passed it.
     Erased,
+    /// It is not what was sealed: the storage changed it. A dead letter, because no row can be made of it.
+    Damaged,
 }
 
 impl FeedEntry {
@@ -72,5 +74,10 @@ impl FeedEntry {
     /// Makes an entry that cannot be read any more.
     pub fn erased(position: Position) -> Self {
         Self { position, received_ms: 0, content: Content::Erased }
+    }
+
+    /// Makes an entry that is not what was sealed.
+    pub fn damaged(position: Position) -> Self {
+        Self { position, received_ms: 0, content: Content::Damaged }
     }
 }

@@ -11,8 +11,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Reads committed entries. Implemented over the log's readers; shared by all sinks.
 ///
-/// Only durable entries are given, in order, without gaps: an entry that cannot be opened is given as erased. A position
-/// at or beyond the end of an origin that has ended stands for the first entry of the next origin.
+/// Only durable entries are given, in order, without gaps: an entry whose key was destroyed is given as erased, and one
+/// that is not what was sealed as damaged. A position at or beyond the end of an origin that has ended stands for the
+/// first entry of the next origin.
 pub trait Feed: Send + Sync {
     /// Returns entries from `from` on: at most `entries_max`, and no further ones once `bytes_max` bytes of JSON are
     /// reached. Empty if there is none yet. Blocks on disk reads; called on a thread that may block.
@@ -37,8 +38,9 @@ pub trait Feed: Send + Sync {
     /// Returns how many entries stand from `from` on.
     fn count_from(&self, from: Position) -> u64;
 
-    /// Returns the size of an origin that has ended; `None` if it is the writable one or does not exist.
-    fn final_size(&self, log_id: crate::position::LogId) -> Option<u64>;
+    /// Returns the place after the last surviving entry before `newest`, if `newest` belongs to an origin that has ended,
+    /// or was lost as a whole, and does not hold it; `None` if the entry is there or is to come.
+    fn survived(&self, newest: Position) -> Option<Position>;
 }
 
 /// The log cannot be read now.

@@ -79,6 +79,9 @@ pub enum Unmappable {
     /// A required value is missing.
     #[error("required value is missing. column={0}")]
     Missing(String),
+    /// The entry is not what was sealed.
+    #[error("entry is not what was sealed")]
+    Damaged,
 }
 
 impl Unmappable {
@@ -87,13 +90,15 @@ impl Unmappable {
         match self {
             Self::Misfit(_) => "mapping_misfit",
             Self::Missing(_) => "mapping_missing",
+            Self::Damaged => "leaf_damaged",
         }
     }
 
-    /// Returns the column.
-    pub fn column(&self) -> &str {
+    /// Returns the column, if one is the reason.
+    pub fn column(&self) -> Option<&str> {
         match self {
-            Self::Misfit(column) | Self::Missing(column) => column,
+            Self::Misfit(column) | Self::Missing(column) => Some(column),
+            Self::Damaged => None,
         }
     }
 }
@@ -242,9 +247,10 @@ impl Mapping {
     ) -> Result<Cell, crate::row::Misfit> {
         match source {
             Source::Value(path) => {
-                // The log's own fields are many rows' hot path: no way around through JSON texts.
-                if column.kind == ColumnType::Timestamp && path.log_field() == Some("received_at") {
-                    return Ok(Cell::Timestamp(event.received_ms.saturating_mul(1000)));
+                if column.kind == path.natural_type()
+                    && let Some(cell) = path.log_cell(event)
+                {
+                    return Ok(cell);
                 }
                 match path.lookup(event) {
                     Some(value) => Cell::from_json(&value, column.kind),

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::event::{EVENT_MEMBER, EventRow};
-use crate::row::ColumnType;
+use crate::row::{Cell, ColumnType};
 
 /// Longest path in segments. Events are not nested deeper than that.
 const SEGMENTS_MAX: usize = 16;
@@ -164,12 +164,21 @@ impl Path {
         }
     }
 
-    /// Tells whether the path is one of the log's own fields, and which.
-    pub(crate) fn log_field(&self) -> Option<&'static str> {
-        match &self.root {
-            Root::Log(field) => Some(field.name()),
-            _ => None,
-        }
+    /// Returns one of the log's own fields as a cell of its natural type, without a way around through JSON; `None` for
+    /// other paths.
+    pub(crate) fn log_cell(&self, row: &EventRow) -> Option<Cell> {
+        let Root::Log(field) = &self.root else { return None };
+        Some(match field {
+            LogField::LogId => Cell::Int(i64::from(row.position.log_id.get())),
+            LogField::Seq => Cell::Int(i64::try_from(row.position.seq).ok()?),
+            LogField::ReceivedAt => Cell::Timestamp(row.received_ms.saturating_mul(1000)),
+            LogField::EventId => row.event_id.clone().map_or(Cell::Null, Cell::Text),
+            LogField::LeafHash => Cell::Text(hex(&row.leaf_hash)),
+            LogField::SealedLeaf => {
+                use base64::Engine as _;
+                Cell::Text(base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf))
+            }
+        })
     }
 }
 

@@ -49,6 +49,7 @@ impl Plan {
     pub fn prepare(&self, entry: &FeedEntry) -> Prepared {
         let outcome = match &entry.content {
             Content::Erased => Outcome::Erased,
+            Content::Damaged => Outcome::Unmappable(Unmappable::Damaged),
             Content::Opened(event) if !self.filter.accepts(event) => Outcome::Filtered,
             Content::Opened(event) => match self.mapping.map(event, &self.references) {
                 Ok(row) => Outcome::Row(Arc::new(row)),

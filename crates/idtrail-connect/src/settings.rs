@@ -14,8 +14,12 @@
 //! ```
 //! Unknown keys are refused. Secrets are references. What a sink may not do is refused here, before anything is sent.
 
+mod eraser;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use eraser::EraserSettings;
 
 use idtrail_port::{Clock, Disk};
 use serde::{Deserialize, Serialize};
@@ -56,6 +60,9 @@ pub struct SinkSettings {
     /// Longest time that one call may take, seconds.
     #[serde(default = "deadline_s")]
     pub deadline_s: u64,
+    /// Who takes persons out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<EraserSettings>,
     /// Where the rows go.
     pub target: TargetSettings,
 }
@@ -99,6 +106,15 @@ pub enum SettingsError {
     /// The target cannot erase in the way that was chosen.
     #[error("this target cannot erase persons: choose erase = \"none\"")]
     CannotErase,
+    /// The section of the second principal does not fit.
+    #[error("the section `rights` {0}")]
+    Eraser(&'static str),
+    /// Nobody is named who takes persons out.
+    #[error("the section `rights` is missing: nobody can take persons out of this target")]
+    NoEraser,
+    /// No column says whose a row is.
+    #[error("no column holds the customer, so a person's rows cannot be found")]
+    NoCustomer,
     /// This build does not have what the target needs.
     #[error("this build has no Parquet")]
     NotBuilt,
@@ -161,6 +177,9 @@ impl SinkSettings {
             && !cfg!(feature = "parquet")
         {
             return Err(SettingsError::NotBuilt);
+        }
+        if let Some(eraser) = &self.rights {
+            eraser.check(&self.target, self.erase)?;
         }
         let filter = Filter::parse(&self.filter)?;
         let mapping = if self.mapping.is_empty() {

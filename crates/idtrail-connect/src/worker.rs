@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::engine::{
-    Action, Circuit, Command, Cursor, DeadLetter, Engine, EngineSettings, Input, LastFailure, Now,
+    Action, Beyond, Circuit, Command, Cursor, DeadLetter, Engine, EngineSettings, Input, LastFailure, Now,
 };
 use crate::feed::Feed;
 use crate::plan::Plan;
@@ -56,6 +56,8 @@ pub struct SinkStatus {
     pub circuit: Circuit,
     /// Everything before this place is settled: the source may let go of it.
     pub replicated_up_to: Position,
+    /// Entries that are settled, over all origins.
+    pub settled: u64,
     /// Entries that are not settled.
     pub lag_events: u64,
     /// Time since the newest settled entry was received, or since the start if none ever was, if there are any to come;
@@ -70,7 +72,7 @@ pub struct SinkStatus {
     /// Dead letters.
     pub dead: u64,
     /// Rows of an old origin that the log does not hold any more, after a restore.
-    pub beyond: Option<crate::engine::Beyond>,
+    pub beyond: Vec<Beyond>,
     /// The last failure since the last success.
     pub last_failure: Option<LastFailure>,
     /// What the writer may do; `None` until the target was asked.
@@ -165,13 +167,14 @@ impl Worker {
         SinkStatus {
             circuit: state.circuit,
             replicated_up_to: state.cursor.next,
+            settled: self.feed.count_from(Position::START).saturating_sub(lag_events),
             lag_events,
             lag_ms: if lag_events == 0 { 0 } else { u64::try_from(age_ms).unwrap_or(0) },
             delivered: state.cursor.counts.delivered,
             filtered: state.cursor.counts.filtered,
             erased: state.cursor.counts.erased,
             dead: state.dead.len() as u64,
-            beyond: state.cursor.beyond,
+            beyond: state.cursor.beyond.clone(),
             last_failure: state.last_failure.clone(),
             grants: state.grants.clone(),
         }
@@ -303,11 +306,13 @@ async fn run(
             _ = &mut stop => break,
             next = heard.recv() => match next {
                 Some(Told::Input(Input::Opened(opened, _))) => {
-                    let survived = opened.high_water.and_then(|newest| {
-                        let size = hands.feed.final_size(newest.log_id)?;
-                        Some(Position { log_id: newest.log_id, seq: size })
+                    // A target that cannot be asked has what was settled.
+                    let next = engine.cursor().next;
+                    let settled = next.seq.checked_sub(1).map(|seq| Position { seq, ..next });
+                    let beyond = opened.high_water.or(settled).and_then(|newest| {
+                        Some(Beyond { survived: hands.feed.survived(newest)?, newest })
                     });
-                    Input::Opened(opened, survived)
+                    Input::Opened(opened, beyond)
                 }
                 Some(Told::Input(next)) => next,
                 Some(Told::Grants(found)) => {

@@ -63,6 +63,70 @@ impl SegmentIndex {
         }
     }
 
+    /// Returns what is needed to read up to `count` entries without holding the list of segments, and where they start in
+    /// it.
+    fn part(&self, position: u64, count: usize) -> Result<(Self, u64), LogError> {
+        let (first, offsets, position) = match &self.offsets {
+            Offsets::Memory(offsets) => {
+                let start = usize::try_from(position)
+                    .map_err(|_| LogError::Bug { what: "an offset index overflows" })?;
+                let wanted = offsets.get(start..).unwrap_or_default().iter().take(count).copied().collect();
+                (LogIndex::new(self.first.get() + position), Offsets::Memory(wanted), 0)
+            }
+            Offsets::File { count, file } => {
+                (self.first, Offsets::File { count: *count, file: Arc::clone(file) }, position)
+            }
+        };
+        Ok((Self { first, file: Arc::clone(&self.file), path: self.path.clone(), offsets }, position))
+    }
+
+    /// Returns the offsets of up to `count` entries.
+    fn offsets(&self, position: u64, count: usize) -> Result<Vec<u64>, LogError> {
+        let left = usize::try_from(self.count().saturating_sub(position)).unwrap_or(usize::MAX);
+        let count = count.min(left);
+        match &self.offsets {
+            Offsets::Memory(offsets) => {
+                let start = usize::try_from(position)
+                    .map_err(|_| LogError::Bug { what: "an offset index overflows" })?;
+                let found = offsets.get(start..).unwrap_or_default().iter().take(count);
+                Ok(found.map(|offset| u64::from(*offset)).collect())
+            }
+            Offsets::File { file, .. } => {
+                let mut bytes = vec![0; count * 4];
+                file.read_exact_at(&mut bytes, position * 4)
+                    .map_err(LogError::disk("read offsets", &self.path))?;
+                let (offsets, _) = bytes.as_chunks::<4>();
+                Ok(offsets.iter().map(|offset| u64::from(u32::from_be_bytes(*offset))).collect())
+            }
+        }
+    }
+
+    /// Returns up to `count` entries from `position` on with one read of at most about `bytes_max`, the first one always.
+    fn read_many(&self, position: u64, count: usize, bytes_max: u64) -> Result<Vec<Vec<u8>>, LogError> {
+        let mut offsets = self.offsets(position, count)?;
+        let Some(start) = offsets.first().copied() else { return Ok(Vec::new()) };
+        // An entry is whole if the next one's offset was read too; the last one is read alone.
+        offsets.truncate(offsets.partition_point(|offset| offset - start <= bytes_max).max(1));
+        let end = offsets.last().copied().unwrap_or(start);
+        let length =
+            usize::try_from(end - start).map_err(|_| LogError::Bug { what: "a segment is too long" })?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start).map_err(LogError::disk("read", &self.path))?;
+        let mut entries = Vec::with_capacity(offsets.len());
+        for (number, offset) in offsets.iter().enumerate() {
+            let rest =
+                usize::try_from(offset - start).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+            let whole = rest.split_first_chunk::<2>().and_then(|(prefix, rest)| {
+                rest.get(..usize::from(u16::from_be_bytes(*prefix))).map(<[u8]>::to_vec)
+            });
+            entries.push(match whole {
+                Some(entry) => entry,
+                None => self.read(position + number as u64)?,
+            });
+        }
+        Ok(entries)
+    }
+
     fn read(&self, position: u64) -> Result<Vec<u8>, LogError> {
         let offset = self.offset(position)?;
         // One read serves nearly every entry; a longer one costs a second.
@@ -160,6 +224,33 @@ impl Reader {
     /// # Errors
     /// `NotFound` if `index` is not below the size; `Unavailable` if the disk refuses.
     pub fn entry(&self, index: LogIndex) -> Result<Vec<u8>, LogError> {
+        self.within_segment(index, |segment, position| segment.read(position))
+    }
+
+    /// Returns the bytes of entries from `index` on, with few reads: at least one and at most `count_max`, fewer where a
+    /// segment ends or about `bytes_max` bytes are reached.
+    ///
+    /// # Errors
+    /// As [`Reader::entry`]; then no entry is returned, and single ones may still be read.
+    pub fn entries(
+        &self,
+        index: LogIndex,
+        count_max: usize,
+        bytes_max: u64,
+    ) -> Result<Vec<Vec<u8>>, LogError> {
+        let left = usize::try_from(self.size().get().saturating_sub(index.get())).unwrap_or(usize::MAX);
+        let count = count_max.min(left).max(1);
+        // Read outside of the lock: a long read from a slow disk must not hold up whoever commits.
+        let (part, position) =
+            self.within_segment(index, |segment, position| segment.part(position, count))?;
+        part.read_many(position, count, bytes_max)
+    }
+
+    fn within_segment<T>(
+        &self,
+        index: LogIndex,
+        read: impl FnOnce(&SegmentIndex, u64) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let size = self.size();
         if index.get() >= size.get() {
             return Err(LogError::NotFound { index, size });
@@ -174,7 +265,7 @@ impl Reader {
         if position >= segment.count() {
             return Err(LogError::Bug { what: "an entry below the size is in no segment" });
         }
-        segment.read(position)
+        read(segment, position)
     }
 
     /// Returns an entry's leaf hash.

@@ -5,7 +5,7 @@
 //! is told, and `on_stop` is called once; the process is expected to end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,21 +46,38 @@ pub trait Follower<F>: Send + 'static {
 }
 
 /// Up to where followers have read; reads that need them wait for it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Applied {
     size: Mutex<u64>,
     changed: Condvar,
+    listener: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Applied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applied").field("size", &self.size()).finish_non_exhaustive()
+    }
 }
 
 impl Applied {
     /// Returns a mark at `size`.
     pub fn at(size: TreeSize) -> Self {
-        Self { size: Mutex::new(size.get()), changed: Condvar::new() }
+        Self { size: Mutex::new(size.get()), ..Self::default() }
+    }
+
+    /// Has `tell` called after each group that followers have read, for readers that must not hold a thread while they
+    /// wait. It runs on the follower's thread and so must neither block nor take long. Returns false if somebody else
+    /// listens already.
+    pub fn listen(&self, tell: impl Fn() + Send + Sync + 'static) -> bool {
+        self.listener.set(Box::new(tell)).is_ok()
     }
 
     fn advance(&self, size: u64) {
         *self.size.lock().unwrap_or_else(PoisonError::into_inner) = size;
         self.changed.notify_all();
+        if let Some(tell) = self.listener.get() {
+            tell();
+        }
     }
 
     /// Returns up to which size followers have read.

@@ -264,8 +264,11 @@ pub struct Sink {
     pub erase: Option<String>,
     /// Seconds that one call to the target may take. 1 to 600. Default: 30.
     pub deadline_s: Option<u64>,
-    /// Where the rows go: a section of its own, `[sinks.NAME.target]`, with `kind` = `files`, `postgres` or `webhook` and the
-    /// keys of that kind, which docs/sinks lists. A relative path starts at the configuration file's directory. No default.
+    /// Who takes persons out, with a login and grants of its own: a section, `[sinks.NAME.rights]`, with `user`, `password`,
+    /// `key`, `role` or `warehouse`, as the kind of target needs; docs/sinks has them. Default: nobody.
+    pub rights: Option<toml::Table>,
+    /// Where the rows go: a section of its own, `[sinks.NAME.target]`, with `kind` = `files`, `postgres`, `webhook`, `snowflake`,
+    /// `bigquery` or `azure` and the keys of that kind, which docs/sinks lists. A relative path starts at the configuration file's directory. No default.
     pub target: Option<toml::Table>,
 }
 

@@ -126,6 +126,7 @@ struct SinkMetrics {
     lag_events: Family<SinkLabels, Gauge>,
     lag_seconds: Family<SinkLabels, Gauge<f64, AtomicU64>>,
     replicated: Family<SinkLabels, Gauge>,
+    replicated_log: Family<SinkLabels, Gauge>,
     dead: Family<SinkLabels, Gauge>,
     state: Family<SinkStateLabels, Gauge>,
     delivered: Family<SinkLabels, Counter>,
@@ -149,6 +150,7 @@ impl SinkMetrics {
             self.lag_seconds.clone(),
         );
         r.register("sink_replicated_up_to", "First log index that is not settled", self.replicated.clone());
+        r.register("sink_replicated_log", "Which log that index is of, from 0", self.replicated_log.clone());
         r.register("sink_dead_letters", "Events that could not be delivered", self.dead.clone());
         r.register("sink_state", "1 for the state that the sink is in", self.state.clone());
         r.register("sink_delivered_events", "Rows that the target confirmed", self.delivered.clone());
@@ -160,6 +162,7 @@ impl SinkMetrics {
         self.lag_events.clear();
         self.lag_seconds.clear();
         self.replicated.clear();
+        self.replicated_log.clear();
         self.dead.clear();
         self.state.clear();
         self.delivered.clear();
@@ -174,6 +177,8 @@ impl SinkMetrics {
             self.lag_events.get_or_create(&labels).set(whole(status.lag_events));
             self.lag_seconds.get_or_create(&labels).set(status.lag_ms as f64 / 1000.0);
             self.replicated.get_or_create(&labels).set(whole(status.replicated_up_to.seq));
+            let log = status.replicated_up_to.log_id.get();
+            self.replicated_log.get_or_create(&labels).set(i64::from(log));
             self.dead.get_or_create(&labels).set(whole(status.dead));
             self.delivered.get_or_create(&labels).inc_by(status.delivered);
             self.filtered.get_or_create(&labels).inc_by(status.filtered);

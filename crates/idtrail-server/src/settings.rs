@@ -28,7 +28,9 @@ pub use identity::{IdentitySettings, LegacyHashSettings};
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};
 pub use sinks::SinkApiSettings;
-pub(crate) use sinks::{Wrong as SinkWrong, check as check_sink, read as read_sink, share_place};
+pub(crate) use sinks::{
+    Wrong as SinkWrong, check as check_sink, read as read_sink, share_place, wrong as sink_wrong,
+};
 
 /// Longest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;

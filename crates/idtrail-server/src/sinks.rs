@@ -39,6 +39,7 @@ use secrets::ServerSecrets;
 pub mod feed;
 pub mod policy;
 pub mod registry;
+pub mod rights;
 pub mod secrets;
 
 /// Looks up an environment variable.
@@ -72,6 +73,18 @@ enum State {
     Running(Box<Worker>),
     /// Why there is no worker.
     Broken(String),
+}
+
+/// A filter or a mapping to be tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposed {
+    /// The filter; the sink's own if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The lines of the mapping; the sink's own if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Vec<String>>,
 }
 
 /// Where a sink is configured.
@@ -155,7 +168,7 @@ impl Sinks {
     /// `Registry` if the list of sinks that were added over the API cannot be read.
     pub async fn start(engine: &Engine, settings: &Settings, env: Env) -> Result<Arc<Self>, SinksError> {
         let new = Arc::new(Self {
-            feed: Arc::new(LogFeed::new(Arc::clone(engine.reader()), engine.keyring().clone())),
+            feed: Arc::new(LogFeed::new(engine)),
             secret: engine.sinks_secret().clone(),
             ports: engine.ports().clone(),
             env,
@@ -359,6 +372,34 @@ impl Sinks {
         preview(&self.feed, &plan, count, with_rows)
     }
 
+    /// Gives the secrets of the second principal their places, as [`Self::confine`] does those of the target.
+    ///
+    /// # Errors
+    /// [`policy::Refused`].
+    pub fn confine_eraser(&self, rights: &mut Value) -> Result<(), policy::Refused> {
+        policy::secrets(rights, &self.data_dir)
+            .map_err(|refused| policy::Refused { pointer: "/rights", ..refused })
+    }
+
+    /// Returns what the newest entries would become if a sink had another filter or mapping. Nothing is changed.
+    ///
+    /// # Errors
+    /// `NotFound`, `Settings` if the proposal does not read or asks for what the sink may not have, `Feed`. Waits for the
+    /// disk.
+    pub fn preview_of(
+        &self,
+        name: &str,
+        proposed: Proposed,
+        count: u64,
+        with_rows: bool,
+    ) -> Result<Value, SinksError> {
+        let mut settings = self.entry(name)?.settings.clone();
+        settings.filter = proposed.filter.unwrap_or(settings.filter);
+        settings.mapping = proposed.mapping.unwrap_or(settings.mapping);
+        let plan = settings.plan(self.reference_key(name))?;
+        preview(&self.feed, &plan, count, with_rows)
+    }
+
     fn alone(&self, settings: &SinkSettings) -> Result<(), SinksError> {
         let all = self.all();
         let mut others = all.iter().filter(|entry| entry.settings.name != settings.name);
@@ -528,15 +569,16 @@ fn running(status: &SinkStatus) -> Value {
     json!({
         "state": state_name(status.circuit),
         "replicatedUpTo": place(status.replicated_up_to),
+        "settled": status.settled,
         "lagEvents": status.lag_events,
         "lagSeconds": status.lag_ms as f64 / 1000.0,
         "delivered": status.delivered,
         "filtered": status.filtered,
         "erased": status.erased,
         "dead": status.dead,
-        "beyond": status.beyond.map(|beyond| json!({
-            "survived": place(beyond.survived), "newest": place(beyond.newest)
-        })),
+        "beyond": status.beyond.iter().map(|beyond| json!({
+            "survived": place(beyond.survived), "newest": place(beyond.newest), "rowsMax": beyond.rows_max()
+        })).collect::<Vec<_>>(),
         "lastFailure": failure,
         "grants": grants,
     })
@@ -560,7 +602,7 @@ fn preview(feed: &LogFeed, plan: &Plan, count: u64, with_rows: bool) -> Result<V
         .filter(|entry| match &entry.content {
             // The log's own leaves are never anything for a sink.
             Content::Opened(row) => row.event().is_some(),
-            Content::Erased => true,
+            Content::Erased | Content::Damaged => true,
         })
         .map(|entry| {
             let at = place(entry.position);

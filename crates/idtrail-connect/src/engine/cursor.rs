@@ -23,10 +23,41 @@ pub struct Cursor {
     pub intent: Option<Intent>,
     /// Rows up to here reached the target, although they are not settled: a noted batch whose answer was lost.
     pub arrived: Option<Position>,
-    /// Rows that an earlier origin delivered above its last surviving index, after a restore.
-    pub beyond: Option<Beyond>,
+    /// Rows that earlier origins delivered above their last surviving index, after restores; the oldest first, at most
+    /// [`BEYOND_MAX`].
+    #[serde(default, deserialize_with = "none_one_or_many")]
+    pub beyond: Vec<Beyond>,
     /// A person paused the sink.
     pub paused: bool,
+}
+
+/// Most losses that a cursor remembers; older ones are dropped first.
+pub const BEYOND_MAX: usize = 100;
+
+impl Cursor {
+    /// Remembers rows that the log does not hold any more, once for each place where an origin ended.
+    pub(super) fn note_beyond(&mut self, found: Beyond) {
+        self.beyond.retain(|known| known.survived != found.survived);
+        self.beyond.push(found);
+        self.beyond.sort_by_key(|known| known.survived);
+        let surplus = self.beyond.len().saturating_sub(BEYOND_MAX);
+        self.beyond.drain(..surplus);
+    }
+}
+
+/// Older versions wrote null or one loss.
+fn none_one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Beyond>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Many(Vec<Beyond>),
+        One(Beyond),
+    }
+    Ok(match Option::<Written>::deserialize(from)? {
+        Some(Written::Many(many)) => many,
+        Some(Written::One(one)) => vec![one],
+        None => Vec::new(),
+    })
 }
 
 /// What became of the settled entries.
@@ -59,8 +90,16 @@ pub struct Intent {
 pub struct Beyond {
     /// The place after the last surviving entry of the old origin.
     pub survived: Position,
-    /// The target's newest row of that origin.
+    /// The target's newest row of that origin, or of one that was lost as a whole.
     pub newest: Position,
+}
+
+impl Beyond {
+    /// Returns how many rows these are at most, if they are of one origin: filters and dead letters leave gaps.
+    pub fn rows_max(&self) -> Option<u64> {
+        (self.survived.log_id == self.newest.log_id)
+            .then(|| (self.newest.seq + 1).saturating_sub(self.survived.seq))
+    }
 }
 
 /// One event that could not be delivered. Holds no value of the event and no text of an answer.

@@ -89,8 +89,8 @@ impl Engine {
             if self.dead_run + letters.len() as u32 >= self.settings.dead_run_max {
                 break;
             }
-            let (code, column) = (unmappable.code(), unmappable.column().to_owned());
-            letters.push(self.letter(entry.position, code, Some(column), Status::none(), now));
+            let (code, column) = (unmappable.code(), unmappable.column().map(str::to_owned));
+            letters.push(self.letter(entry.position, code, column, Status::none(), now));
         }
         if letters.is_empty() {
             self.failed(&Failure::stop("too_many_dead_letters", Status::none()), now);

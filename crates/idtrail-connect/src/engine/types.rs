@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cursor::{Cursor, DeadLetter};
+use super::cursor::{Beyond, Cursor, DeadLetter};
 use crate::plan::Prepared;
 use crate::position::Position;
 use crate::row::Row;
@@ -84,9 +84,8 @@ pub struct Ack {
 pub enum Input {
     /// Time has passed.
     Wake,
-    /// The session is open. `survived` is the place after the last entry of the high-water mark's origin, if that origin
-    /// has ended.
-    Opened(Opened, Option<Position>),
+    /// The session is open; and rows that the target has and the log has no more, if there are any.
+    Opened(Opened, Option<Beyond>),
     /// The session could not be opened.
     OpenFailed(Failure),
     /// Entries were read; none if there are none yet.

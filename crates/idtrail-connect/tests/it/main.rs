@@ -12,6 +12,7 @@ mod azure;
 mod bigquery;
 mod conformance;
 mod emulator;
+mod erasers;
 mod files;
 mod filters;
 mod google;

@@ -112,7 +112,7 @@ impl Feed for MemoryFeed {
         (entries.len() - entries.partition_point(|entry| entry.position < from)) as u64
     }
 
-    fn final_size(&self, _: idtrail_connect::LogId) -> Option<u64> {
+    fn survived(&self, _: Position) -> Option<Position> {
         None
     }
 }

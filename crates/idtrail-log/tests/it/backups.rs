@@ -40,6 +40,23 @@ fn open_final(disk: &SimDisk, dir: &Path, end: &Checkpoint) -> Result<Vec<Vec<u8
     Ok(entries)
 }
 
+/// Over final segments and the one that is being written.
+fn ranges_are_what_single_reads_are(reader: &idtrail_log::reader::Reader, all: &[Vec<u8>]) {
+    for (count_max, bytes_max) in [(1, u64::MAX), (7, u64::MAX), (1000, 10_000), (1000, 0), (1000, u64::MAX)]
+    {
+        let mut read = Vec::new();
+        while read.len() < all.len() {
+            let some = reader.entries(LogIndex::new(read.len() as u64), count_max, bytes_max).unwrap();
+            assert!((1..=count_max).contains(&some.len()));
+            assert!(some.iter().map(Vec::len).sum::<usize>() as u64 <= bytes_max.saturating_add(1300));
+            read.extend(some);
+        }
+        assert!(read == all, "{count_max} {bytes_max}");
+    }
+    let beyond = reader.entries(LogIndex::new(all.len() as u64), 1, 1);
+    assert!(matches!(beyond, Err(LogError::NotFound { .. })));
+}
+
 #[test]
 fn a_copy_up_to_a_committed_size_is_a_log_of_that_size() {
     let disk = SimDisk::new(Seed::new(21));
@@ -56,6 +73,7 @@ fn a_copy_up_to_a_committed_size_is_a_log_of_that_size() {
         ends.push(Checkpoint { origin: ORIGIN.to_owned(), size: head.size, root: head.root });
     }
     assert!(bytes(&disk, &dir()).len() > 3);
+    ranges_are_what_single_reads_are(log.committer.reader(), &all);
     assert_eq!(first_entry(&disk, &dir()).unwrap().as_deref(), Some(&*all[0]));
     for (number, end) in (0..).zip(&ends) {
         let to = target(number);

@@ -234,7 +234,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(sinks::list, sinks::add))
         .routes(routes!(sinks::show, sinks::change, sinks::remove))
         .routes(routes!(sinks::dead_letters))
-        .routes(routes!(sinks::preview))
+        .routes(routes!(sinks::preview, sinks::try_out))
         .routes(routes!(sinks::pause))
         .routes(routes!(sinks::resume))
         .routes(routes!(sinks::replay))

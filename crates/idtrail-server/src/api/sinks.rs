@@ -22,8 +22,8 @@ use crate::auth::CallingSystem;
 use crate::credentials::Role;
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
-use crate::settings::{SinkWrong, check_sink, read_sink};
-use crate::sinks::{SinksError, place};
+use crate::settings::{SinkWrong, check_sink, read_sink, sink_wrong};
+use crate::sinks::{Proposed, SinksError, place};
 
 /// Longest settings of a sink.
 const SETTINGS_BYTES_MAX: usize = 256 * 1024;
@@ -296,6 +296,58 @@ pub async fn preview(
     Ok(answer(StatusCode::OK, &shown.await?))
 }
 
+/// Shows what the newest events would become
+///
+/// Under another filter or mapping, without changing or sending anything. `pii` and `erase` are the sink's: they decide what
+/// may go out. The rows are shown to the role dpo only.
+///
+/// # Errors
+/// 400, 401, 403, 404, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sinks/{name}/preview",
+    operation_id = "try_sink",
+    tag = "sinks",
+    params(("name" = String, Path, description = "Name of the sink.", example = "warehouse"), Count),
+    request_body = schema::SinkProposal,
+    responses(
+        (status = 200, description = "Columns and entries.", body = schema::SinkPreview),
+        openapi::WriteProblems,
+        openapi::NotFoundProblem
+    ),
+    security(("ApiKey" = [])),
+    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["operator", "admin", "dpo"] })))
+)]
+pub async fn try_out(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    Path(name): Path<String>,
+    count: Result<Query<Count>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    state.admit_reader(&system, &[Role::Operator, Role::Admin, Role::Dpo])?;
+    let Query(count) = count?;
+    let count = count.count.unwrap_or(10);
+    if !(1..=PREVIEW_MAX).contains(&count) {
+        return Err(Problem::malformed_request("the query is not understood: count is 1 to 500"));
+    }
+    let value = body::json(&headers, body, SETTINGS_BYTES_MAX).await?;
+    let proposed: Proposed = serde_json::from_value(value).map_err(|_| {
+        wrong("", "it is not a proposal", "give `filter`, a text, or `mapping`, a list of texts, or both")
+    })?;
+    let with_rows = system.roles().contains(Role::Dpo);
+    let sinks = Arc::clone(state.sinks());
+    let shown = blocking(move || {
+        let filter = proposed.filter.clone().unwrap_or_default();
+        sinks.preview_of(&name, proposed, count, with_rows).map_err(|error| match error {
+            SinksError::Settings(error) => bad(sink_wrong(&error, &filter)),
+            error => problem(&error),
+        })
+    });
+    Ok(answer(StatusCode::OK, &shown.await?))
+}
+
 /// Pauses a sink
 ///
 /// The answer comes when the pause is on disk.
@@ -437,6 +489,10 @@ fn settings(state: &AppState, mut value: Value) -> Result<SinkSettings, Problem>
             .sinks()
             .confine(target)
             .map_err(|refused| wrong(refused.pointer, refused.message, refused.hint))?;
+    }
+    if let Some(rights) = value.get_mut("rights") {
+        let placed = state.sinks().confine_eraser(rights);
+        placed.map_err(|refused| wrong(refused.pointer, refused.message, refused.hint))?;
     }
     let settings = read_sink(value).map_err(bad)?;
     check_sink(&settings).map_err(bad)?;

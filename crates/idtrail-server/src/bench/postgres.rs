@@ -183,6 +183,22 @@ impl Postgres {
         self.port
     }
 
+    /// Returns the cluster's directory, which its server can read and write.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs statements as the superuser and returns the rows without decoration.
+    ///
+    /// # Errors
+    /// If one fails; those before it are done.
+    pub fn sql(&self, statements: &str) -> Result<String, PostgresError> {
+        let mut psql = self.programs.command("psql");
+        psql.args(["-h", "127.0.0.1", "-U", USER, "-q", "-At", "-v", "ON_ERROR_STOP=1", "-p"]);
+        output(psql.arg(self.port.to_string()).args(["-d", "postgres", "-c", statements]))
+    }
+
     /// Inserts single rows over `connections` connections for `seconds`, each row durable before the next.
     ///
     /// # Errors

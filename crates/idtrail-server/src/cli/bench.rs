@@ -36,9 +36,12 @@ struct Round {
 /// # Errors
 /// A failure with its exit code.
 pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
+    if args.sinks {
+        return super::bench_sinks::run(context, args);
+    }
     let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
     let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
-    let (made, key) = prepare(context, &dir)?;
+    let (made, key) = prepare(context, &dir, "")?;
     let settings = Settings::load(&*context.disk, &made.config)?;
     let kek = init::kek(context, &settings)?;
     let postgres = match args.vs {
@@ -94,9 +97,13 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn prepare(context: &Context, dir: &std::path::Path) -> Result<(init::Installation, String), Failure> {
+pub(super) fn prepare(
+    context: &Context,
+    dir: &std::path::Path,
+    config: &str,
+) -> Result<(init::Installation, String), Failure> {
     let args = InitArgs { dir: dir.to_owned(), origin: None, tenant: "default".to_owned() };
-    let made = init::create(context, &args, "listen = \"127.0.0.1:0\"\n")?;
+    let made = init::create(context, &args, &format!("listen = \"127.0.0.1:0\"\n{config}"))?;
     let settings = Settings::load(&*context.disk, &made.config)?;
     let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
     let roles: RoleSet = [Role::Ingest].into_iter().collect();
@@ -107,7 +114,12 @@ fn prepare(context: &Context, dir: &std::path::Path) -> Result<(init::Installati
 
 /// Returns a maker of requests that costs little more than a copy, so that the measured machine spends its time on the
 /// server: the events are made before, and only the interaction's id is new in each request.
-fn requests(context: &Context, host: &str, key: &str, round: u32) -> Result<load::MakeRequest, Failure> {
+pub(super) fn requests(
+    context: &Context,
+    host: &str,
+    key: &str,
+    round: u32,
+) -> Result<load::MakeRequest, Failure> {
     let now_ms = context.clock.wall_ms();
     let mut made = Vec::new();
     for number in 0..EVENTS_MADE {
@@ -131,7 +143,7 @@ fn requests(context: &Context, host: &str, key: &str, round: u32) -> Result<load
     }))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -21,6 +21,7 @@ use crate::settings::{Settings, SettingsError};
 
 pub mod backup;
 pub mod bench;
+mod bench_sinks;
 pub mod client;
 pub mod config;
 pub mod demo;
@@ -187,6 +188,12 @@ pub struct BenchArgs {
     /// Rounds; the median counts.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+    /// Measure sinks in place of single events: how late and how fast they deliver, beside COPY, and what a stuck one costs.
+    #[arg(long, conflicts_with = "vs")]
+    pub sinks: bool,
+    /// Events per second while the lag of sinks is measured.
+    #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
 }
 
 /// Arguments of `completions`.

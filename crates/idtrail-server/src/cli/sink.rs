@@ -4,6 +4,7 @@
 //! reads the configuration file alone.
 
 use std::io::{IsTerminal as _, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -18,10 +19,12 @@ use serde_json::{Value, json};
 use super::client::{ServerArgs, ServerClient, problem_text, refusal_exit};
 use super::{Context, Failure, OrExit as _, serve};
 use crate::exit::Exit;
-use crate::sinks::registry;
+use crate::sinks::{Proposed, registry};
 
 /// How often a watched state is asked for. The budget of a credential is far above that.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
+/// Longest file with a filter and a mapping.
+const PROPOSAL_BYTES_MAX: u64 = 128 * 1024;
 
 /// Arguments of `sink`.
 #[derive(Args, Clone, Debug)]
@@ -84,6 +87,15 @@ pub struct CheckArgs {
     /// How many of the newest entries.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub count: u32,
+    /// Try this filter in place of the sink's.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Try this line of a mapping in place of the sink's; may be given many times.
+    #[arg(long, value_name = "LINE")]
+    pub mapping: Vec<String>,
+    /// Try what stands in this file, TOML with `filter`, `mapping` or both.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["filter", "mapping"])]
+    pub file: Option<PathBuf>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -142,7 +154,13 @@ pub fn run(context: &Context, args: &SinkArgs, out: &mut dyn Write) -> Result<Ex
         }
         SinkCommand::Check(args) => {
             let path = format!("{}/preview?count={}", path(&args.name), args.count);
-            let shown = ask(context, &args.server, |client| async move { client.get(&path).await })?;
+            let shown = match proposed(context, args)? {
+                None => ask(context, &args.server, |client| async move { client.get(&path).await })?,
+                Some(proposed) => {
+                    let body = json!(proposed).to_string().into_bytes();
+                    ask(context, &args.server, |client| async move { client.post(&path, &[], body).await })?
+                }
+            };
             check(context, &shown, out)
         }
         SinkCommand::Pause(args) => order(context, &args.server, &args.name, "pause", &json!({}), out),
@@ -160,6 +178,18 @@ pub fn run(context: &Context, args: &SinkArgs, out: &mut dyn Write) -> Result<Ex
             dead_letters(context, &letters, out)
         }
     }
+}
+
+/// Returns what is to be tried, if anything is.
+fn proposed(context: &Context, args: &CheckArgs) -> Result<Option<Proposed>, Failure> {
+    let Some(file) = &args.file else {
+        let mapping = (!args.mapping.is_empty()).then(|| args.mapping.clone());
+        let proposed = Proposed { filter: args.filter.clone(), mapping };
+        return Ok((proposed != Proposed::default()).then_some(proposed));
+    };
+    let bytes = idtrail_port::read_whole(&*context.disk, file, PROPOSAL_BYTES_MAX).or_exit(Exit::Usage)?;
+    let text = String::from_utf8(bytes).or_exit(Exit::Usage)?;
+    toml::from_str(&text).map(Some).or_exit(Exit::Usage)
 }
 
 fn path(name: &str) -> String {
@@ -223,8 +253,7 @@ async fn watch(client: &ServerClient, name: Option<&str>) -> Result<Vec<Value>, 
         let mut moving = false;
         for sink in &all {
             let (state, lag) = (text(sink, "state"), number(sink, "lagEvents"));
-            let done = text(sink, "replicatedUpTo").rsplit('/').next().and_then(|seq| seq.parse().ok());
-            let done: u64 = done.unwrap_or_default();
+            let done = number(sink, "settled");
             let bar = shown.entry(text(sink, "name").to_owned()).or_insert_with(|| {
                 let bar = bars.add(ProgressBar::new(0));
                 if let Ok(style) = &style {
@@ -301,6 +330,9 @@ fn note(sink: &Value) -> String {
     }
     if let Some(failure) = sink.get("lastFailure").filter(|failure| !failure.is_null()) {
         return format!("{} ({})", text(failure, "code"), text(failure, "status"));
+    }
+    if let Some(lost) = sink.pointer("/beyond/0") {
+        return format!("has rows from {} on that the log lost", text(lost, "survived"));
     }
     let can = sink.pointer("/grants/can").and_then(Value::as_array);
     let can: Vec<&str> = can.into_iter().flatten().filter_map(Value::as_str).collect();

@@ -52,6 +52,10 @@ impl Check<'_> {
             self.wrong(&key("target"), "holds something that is no text, number, list or table")
         })?;
         anchor(&mut target, self.base);
+        let mut rights = raw.rights.map(serde_json::to_value).transpose().map_err(|_| {
+            self.wrong(&key("rights"), "holds something that is no text, number, list or table")
+        })?;
+        rights.iter_mut().for_each(|rights| anchor(rights, self.base));
         if let Some(dir) = target.get("dir").and_then(Json::as_str) {
             let dir = Path::new(dir);
             if dir.starts_with(data_dir) && !dir.starts_with(data_dir.join("export"))
@@ -73,6 +77,7 @@ impl Check<'_> {
         put("pii", raw.pii.map(Json::from));
         put("erase", raw.erase.map(Json::from));
         put("deadline_s", raw.deadline_s.map(Json::from));
+        put("rights", rights);
         let settings =
             read(Json::Object(members)).map_err(|wrong| self.wrong(&key(&wrong.key), wrong.problem))?;
         check(&settings).map_err(|wrong| self.wrong(&key(&wrong.key), wrong.problem))?;
@@ -124,20 +129,26 @@ pub(crate) fn check(settings: &SinkSettings) -> Result<(), Wrong> {
         return at("deadline_s", "must be 1 to 600".to_owned());
     }
     // The key changes nothing about what is accepted.
-    match settings.plan([0; 32]) {
-        Ok(_) => Ok(()),
-        Err(SinkError::Filter(error)) => at(
-            "filter",
-            format!("cannot be read at byte {}:\n{}", error.span.start, error.render(&settings.filter)),
-        ),
-        Err(SinkError::Mapping(error)) => at("mapping", error.to_string()),
-        Err(SinkError::Privacy(refusal)) => at("pii", refusal.to_string()),
-        Err(error @ SinkError::CannotErase) => at("erase", error.to_string()),
-        Err(error @ SinkError::Name) => at("name", error.to_string()),
-        Err(error @ SinkError::Table) => at("target.table", error.to_string()),
-        Err(error @ (SinkError::Url | SinkError::Guard(_))) => at("target.url", error.to_string()),
-        Err(error) => at("target", error.to_string()),
-    }
+    settings.plan([0; 32]).map(drop).map_err(|error| wrong(&error, &settings.filter))
+}
+
+/// Says which key is wrong, and what would be right. `filter` is shown where it does not read.
+pub(crate) fn wrong(error: &SinkError, filter: &str) -> Wrong {
+    let (key, problem) = match error {
+        SinkError::Filter(error) => {
+            let shown = error.render(filter);
+            ("filter", format!("cannot be read at byte {}:\n{shown}", error.span.start))
+        }
+        SinkError::Mapping(error) => ("mapping", error.to_string()),
+        SinkError::Privacy(refusal) => ("pii", refusal.to_string()),
+        SinkError::Eraser(problem) => ("rights", (*problem).to_owned()),
+        SinkError::CannotErase => ("erase", error.to_string()),
+        SinkError::Name => ("name", error.to_string()),
+        SinkError::Table => ("target.table", error.to_string()),
+        SinkError::Url | SinkError::Guard(_) => ("target.url", error.to_string()),
+        _ => ("target", error.to_string()),
+    };
+    Wrong { key: key.to_owned(), problem }
 }
 
 /// Tells whether two sinks write the same place. Each would take the other's rows for its own, and leave out what it then

@@ -1,7 +1,11 @@
-//! The log as the sinks read it: durable entries, opened with the vault's keys.
+//! The log as the sinks read it: durable entries of all logs of the installation, opened with the vault's keys.
 //!
-//! A leaf whose key was destroyed is given as erased, and so is never sent. A leaf that is not what was sealed is an
-//! error, and nothing behind it is given: a sink never gets past a damaged log without a person knowing.
+//! A position is a log's place in the installation's list and an index in it; the end of an earlier log is the start of
+//! the next one. A leaf whose key was destroyed is given as erased, and so is never sent. A leaf that is not what was
+//! sealed is given as damaged: it becomes a dead letter of each sink, with a line in the server's log, and what stands
+//! behind it goes on. A disk that refuses is an error, and is asked again.
+//!
+//! Whoever waits is woken by commits. What must never happen here: that the thread that tells of commits waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,68 +13,148 @@ use std::time::Duration;
 use idtrail_connect::{BoxFuture, EventRow, Feed, FeedEntry, FeedError, LogId, Position};
 use idtrail_event::Leaf;
 use idtrail_index::seal::{self, OpenError};
+use idtrail_log::LogError;
 use idtrail_log::reader::Reader;
 use idtrail_tlog::{LogIndex, leaf_hash};
 use idtrail_vault::Keyring;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-/// How often a waiting sink looks whether the log has grown. The log's thread knows of nobody who reads, so nobody has
-/// to be told there.
-const LOOK_PERIOD: Duration = Duration::from_millis(20);
-/// The place of the one origin among the origins.
-const ORIGIN: LogId = LogId::new(0);
+use crate::engine::Engine;
 
-/// Reads one log for all sinks.
+/// How long a woken sink lets further commits come, so that a busy log wakes it a few hundred times a second at most.
+const GATHER: Duration = Duration::from_millis(4);
+/// Bytes of leaves that one read of the disk asks for.
+const SPAN_BYTES: u64 = 512 * 1024;
+/// Leaves that one read of the disk asks for.
+const SPAN_LEAVES: usize = 1024;
+
+/// Reads the logs of an installation for all sinks.
 #[derive(Debug)]
 pub struct LogFeed {
+    /// Oldest first.
+    earlier: Vec<OneLog>,
+    newest: OneLog,
+    grown: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct OneLog {
+    id: LogId,
     reader: Arc<Reader>,
     keyring: Keyring,
 }
 
 impl LogFeed {
-    /// Reads this log with these keys.
-    pub fn new(reader: Arc<Reader>, keyring: Keyring) -> Self {
-        Self { reader, keyring }
+    /// Reads the logs of this installation.
+    pub fn new(engine: &Engine) -> Self {
+        let grown = Arc::new(Notify::new());
+        let told = Arc::clone(&grown);
+        if !engine.log().applied().listen(move || told.notify_waiters()) {
+            tracing::error!("somebody else is told of commits; sinks see new entries late");
+        }
+        let mut logs: Vec<OneLog> = engine
+            .logs()
+            .into_iter()
+            .map(|log| OneLog {
+                id: LogId::new(log.ordinal.0),
+                reader: Arc::clone(log.reader),
+                keyring: log.keyring.clone(),
+            })
+            .collect();
+        let newest = logs.pop().unwrap_or_else(|| OneLog {
+            id: LogId::new(engine.ordinal().0),
+            reader: Arc::clone(engine.reader()),
+            keyring: engine.keyring().clone(),
+        });
+        Self { earlier: logs, newest, grown }
     }
 
-    /// Returns the place of the newest entries: at most `count` of them.
+    /// Returns the place of the newest entries: at most `count` of them, over all logs.
     pub fn newest(&self, count: u64) -> Position {
-        Position { log_id: ORIGIN, seq: self.reader.size().get().saturating_sub(count) }
+        let mut left = count;
+        for log in self.logs().rev() {
+            let size = log.size();
+            if left <= size {
+                return Position { log_id: log.id, seq: size - left };
+            }
+            left -= size;
+        }
+        Position { log_id: self.logs().next().map_or(self.newest.id, |log| log.id), seq: 0 }
     }
 
-    fn entry(&self, at: Position) -> Result<(FeedEntry, usize), FeedError> {
-        let index = LogIndex::new(at.seq);
-        let bytes = self.reader.entry(index).map_err(|error| FeedError(error.into()))?;
-        let length = bytes.len();
-        let leaf = Leaf::parse(&bytes).map_err(|error| FeedError(error.into()))?;
-        let is_own = leaf.header().clear.is_some();
-        let row = |received_ms: u64, event_id, customer_id, body: Value| EventRow {
+    fn logs(&self) -> impl DoubleEndedIterator<Item = &OneLog> {
+        self.earlier.iter().chain([&self.newest])
+    }
+
+    /// Returns the log that holds or will hold the entry for which a position stands, and the index in it; `None` for a log
+    /// that is still to come.
+    fn locate(&self, at: Position) -> Option<(&OneLog, u64)> {
+        for log in self.logs().filter(|log| log.id >= at.log_id) {
+            let seq = if log.id == at.log_id { at.seq } else { 0 };
+            if seq < log.size() || log.id == self.newest.id {
+                return Some((log, seq));
+            }
+        }
+        None
+    }
+}
+
+impl OneLog {
+    fn size(&self) -> u64 {
+        self.reader.size().get()
+    }
+
+    /// Returns leaves from `index` on, at least one; `None` stands for one that the disk does not give as it was written.
+    fn leaves(&self, index: u64, count_max: usize) -> Result<Vec<Option<Vec<u8>>>, FeedError> {
+        match self.reader.entries(LogIndex::new(index), count_max.min(SPAN_LEAVES), SPAN_BYTES) {
+            Ok(leaves) => Ok(leaves.into_iter().map(Some).collect()),
+            Err(LogError::Damaged { .. }) => Ok(vec![self.leaf(index)?]),
+            Err(error) => Err(FeedError(error.into())),
+        }
+    }
+
+    fn leaf(&self, index: u64) -> Result<Option<Vec<u8>>, FeedError> {
+        match self.reader.entry(LogIndex::new(index)) {
+            Ok(leaf) => Ok(Some(leaf)),
+            Err(LogError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(FeedError(error.into())),
+        }
+    }
+
+    fn entry(&self, index: u64, leaf: Option<Vec<u8>>) -> FeedEntry {
+        let at = Position { log_id: self.id, seq: index };
+        let opened = leaf.ok_or(()).and_then(|leaf| self.open(at, leaf));
+        opened.unwrap_or_else(|()| {
+            tracing::error!(log = self.id.get(), index, "a leaf is not what was sealed: run idtrail fsck");
+            FeedEntry::damaged(at)
+        })
+    }
+
+    /// Opens a leaf. Fails if it is not what was sealed.
+    fn open(&self, at: Position, bytes: Vec<u8>) -> Result<FeedEntry, ()> {
+        let is_own = Leaf::parse(&bytes).map_err(drop)?.header().clear.is_some();
+        let open = match seal::open(&self.keyring, LogIndex::new(at.seq), &bytes) {
+            Ok(disclosed) => disclosed.leaf,
+            Err(OpenError::Key(_)) => return Ok(FeedEntry::erased(at)),
+            Err(OpenError::Leaf(_)) => return Err(()),
+        };
+        let (event_id, customer_id, body): (_, _, Value) = match open.subject {
+            Some(subject) if !is_own => {
+                (Some(open.event_id.to_string()), Some(subject.to_string()), open.body)
+            }
+            // The log's own leaves are for verifiers: they hold no event.
+            _ => (None, None, json!({})),
+        };
+        Ok(FeedEntry::opened(EventRow {
             position: at,
-            received_ms: i64::try_from(received_ms).unwrap_or(i64::MAX),
+            received_ms: i64::try_from(open.received_ms).unwrap_or(i64::MAX),
             event_id,
             customer_id,
             leaf_hash: *leaf_hash(&bytes).as_bytes(),
-            sealed_leaf: bytes.clone().into(),
+            sealed_leaf: bytes.into(),
             body,
-        };
-        let entry = match seal::open(&self.keyring, index, &bytes) {
-            Ok(disclosed) => {
-                let open = disclosed.leaf;
-                FeedEntry::opened(match open.subject {
-                    Some(subject) if !is_own => row(
-                        open.received_ms,
-                        Some(open.event_id.to_string()),
-                        Some(subject.to_string()),
-                        open.body,
-                    ),
-                    // The log's own leaves are for verifiers: they hold no event.
-                    _ => row(open.received_ms, None, None, json!({})),
-                })
-            }
-            Err(OpenError::Key(_)) => FeedEntry::erased(at),
-            Err(error) => return Err(FeedError(error.into())),
-        };
-        Ok((entry, length))
+        }))
     }
 }
 
@@ -81,43 +165,64 @@ impl Feed for LogFeed {
         entries_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<FeedEntry>, FeedError> {
-        let (size, mut entries, mut bytes) = (self.head(), Vec::new(), 0_usize);
-        let mut at = from;
-        while at < size && entries.len() < entries_max && bytes < bytes_max {
-            let (entry, length) = self.entry(at)?;
-            // JSON is about twice as long as what is sealed.
-            bytes = bytes.saturating_add(2 * length);
-            entries.push(entry);
-            at = at.next();
+        let (mut entries, mut bytes, mut at) = (Vec::new(), 0_usize, from);
+        while entries.len() < entries_max && bytes < bytes_max {
+            let Some((log, start)) = self.locate(at).filter(|(log, start)| *start < log.size()) else {
+                break;
+            };
+            for (index, leaf) in (start..).zip(log.leaves(start, entries_max - entries.len())?) {
+                // JSON is about twice as long as what is sealed.
+                bytes = bytes.saturating_add(2 * leaf.as_ref().map_or(0, Vec::len));
+                entries.push(log.entry(index, leaf));
+                at = Position { log_id: log.id, seq: index + 1 };
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
         }
         Ok(entries)
     }
 
     fn read_one(&self, at: Position) -> Result<Option<FeedEntry>, FeedError> {
-        if at.log_id != ORIGIN || at >= self.head() {
+        let Some(log) = self.logs().find(|log| log.id == at.log_id && at.seq < log.size()) else {
             return Ok(None);
-        }
-        self.entry(at).map(|(entry, _)| Some(entry))
+        };
+        Ok(Some(log.entry(at.seq, log.leaf(at.seq)?)))
     }
 
     fn wait(&self, from: Position) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            while self.head() <= from {
-                tokio::time::sleep(LOOK_PERIOD).await;
+            loop {
+                let mut grown = std::pin::pin!(self.grown.notified());
+                grown.as_mut().enable();
+                if self.count_from(from) > 0 {
+                    return;
+                }
+                grown.await;
+                tokio::time::sleep(GATHER).await;
             }
         })
     }
 
     fn head(&self) -> Position {
-        Position { log_id: ORIGIN, seq: self.reader.size().get() }
+        Position { log_id: self.newest.id, seq: self.newest.size() }
     }
 
     fn count_from(&self, from: Position) -> u64 {
-        if from.log_id == ORIGIN { self.reader.size().get().saturating_sub(from.seq) } else { 0 }
+        let Some((first, start)) = self.locate(from) else { return 0 };
+        let behind = self.logs().filter(|log| log.id > first.id).map(OneLog::size).sum::<u64>();
+        first.size().saturating_sub(start) + behind
     }
 
-    fn final_size(&self, _: LogId) -> Option<u64> {
-        // The one origin there is is the one that is written.
-        None
+    fn survived(&self, newest: Position) -> Option<Position> {
+        if newest.log_id >= self.newest.id {
+            return None;
+        }
+        let last = self.earlier.iter().rfind(|log| log.id <= newest.log_id);
+        match last {
+            Some(log) if log.id == newest.log_id && newest.seq < log.size() => None,
+            Some(log) => Some(Position { log_id: log.id, seq: log.size() }),
+            None => Some(Position::START),
+        }
     }
 }

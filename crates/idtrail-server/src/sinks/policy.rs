@@ -4,6 +4,7 @@
 //! - `files`: only a directory of the installation's own, `export/…` in the data directory;
 //! - `webhook`: only `https` and only public addresses;
 //! - databases: only servers that the configuration lists (`sink_api.hosts`);
+//! - Snowflake and BigQuery: only the vendor's own addresses, by TLS, with the certificates that everybody trusts;
 //! - secrets: environment variables that start with `IDTRAIL_SINK_`, and files of the directory `sink-secrets` in the data
 //!   directory, by their names alone. Secrets never come over the API.
 
@@ -64,15 +65,52 @@ pub fn confine(target: &mut Value, data_dir: &Path, hosts: &[String]) -> Result<
                 );
             }
         }
-        // A kind that connects to one host and port.
-        Some("postgres") => {
+        // Kinds that connect to one host and port.
+        Some(kind @ ("postgres" | "azure")) => {
             let host = target.get("host").and_then(Value::as_str).unwrap_or_default();
-            let port = target.get("port").and_then(Value::as_u64).unwrap_or(5432);
+            let usual = if kind == "azure" { 1433 } else { 5432 };
+            let port = target.get("port").and_then(Value::as_u64).unwrap_or(usual);
             if !hosts.iter().any(|known| *known == format!("{host}:{port}")) {
                 return refused(
                     "/target/host",
                     "this server is not among sink_api.hosts",
                     "have it added to the configuration file, or configure the sink there",
+                );
+            }
+        }
+        // Kinds that are at their vendor's. Another address could be any machine, so none may be named.
+        Some(kind @ ("snowflake" | "bigquery")) => {
+            const PLACES: [&str; 6] =
+                ["url", "write_endpoint", "rest_endpoint", "project_endpoint", "allow_http", "ca"];
+            let named = PLACES.iter().any(|name| {
+                target.get(*name).is_some_and(|value| !value.is_null() && *value != json!(false))
+            });
+            if named {
+                return refused(
+                    "/target",
+                    "addresses, certificate authorities and allow_http cannot be given over the API",
+                    "leave them out, or configure this sink in the configuration file",
+                );
+            }
+            // It becomes a part of the host's name.
+            let account = target.get("account").and_then(Value::as_str).unwrap_or_default();
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label.len() <= 63
+                    && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            };
+            if kind == "snowflake" && !(account.split('.').all(label) && account.len() <= 150) {
+                return refused(
+                    "/target/account",
+                    "it is not an account's identifier",
+                    "such as `organisation-account`",
+                );
+            }
+            if kind == "bigquery" && target.get("key").is_none_or(Value::is_null) {
+                return refused(
+                    "/target/key",
+                    "it is missing",
+                    "name a secret with the service account's key",
                 );
             }
         }
@@ -88,7 +126,7 @@ pub fn confine(target: &mut Value, data_dir: &Path, hosts: &[String]) -> Result<
 }
 
 /// Gives every reference to a secret its place, or refuses it.
-fn secrets(value: &mut Value, data_dir: &Path) -> Result<(), Refused> {
+pub(super) fn secrets(value: &mut Value, data_dir: &Path) -> Result<(), Refused> {
     match value {
         Value::Object(members) => {
             let alone = members.len() == 1;
@@ -149,6 +187,10 @@ mod tests {
             base.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             base
         };
+        let cloud = |kind: &str, mut target: Value| {
+            target["kind"] = json!(kind);
+            target
+        };
         let cases = [
             (files("warehouse/a"), None),
             (files(""), Some("/target/dir")),
@@ -171,6 +213,36 @@ mod tests {
             (base(json!({ "host": "10.0.0.1" })), Some("/target/host")),
             (base(json!({ "password": { "file": "db" } })), None),
             (base(json!({ "password": { "env": "IDTRAIL_KEK" } })), Some("/target")),
+            (cloud("azure", json!({ "host": "db", "port": 5432, "password": { "file": "db" } })), None),
+            (cloud("azure", json!({ "host": "db" })), Some("/target/host")),
+            (cloud("azure", json!({ "host": "elsewhere", "port": 5432 })), Some("/target/host")),
+            (
+                cloud("azure", json!({ "host": "db", "port": 5432, "password": { "env": "HOME" } })),
+                Some("/target"),
+            ),
+            (cloud("snowflake", json!({ "account": "org-one.eu_1", "key": { "file": "k" } })), None),
+            (cloud("snowflake", json!({ "account": "org-one", "url": null, "allow_http": false })), None),
+            (cloud("snowflake", json!({ "account": "org-one", "url": "https://10.0.0.1" })), Some("/target")),
+            (cloud("snowflake", json!({ "account": "org-one", "allow_http": true })), Some("/target")),
+            (cloud("snowflake", json!({ "account": "org-one", "ca": { "file": "ca" } })), Some("/target")),
+            (cloud("snowflake", json!({ "account": "10.0.0.1:80/x#" })), Some("/target/account")),
+            (cloud("snowflake", json!({ "account": "evil.example/?" })), Some("/target/account")),
+            (cloud("snowflake", json!({ "account": "a@b" })), Some("/target/account")),
+            (cloud("snowflake", json!({ "account": "" })), Some("/target/account")),
+            (cloud("snowflake", json!({})), Some("/target/account")),
+            (cloud("snowflake", json!({ "account": "one", "key": { "file": "/k" } })), Some("/target")),
+            (cloud("bigquery", json!({ "key": { "file": "k" } })), None),
+            (cloud("bigquery", json!({})), Some("/target/key")),
+            (cloud("bigquery", json!({ "key": { "env": "KEK" } })), Some("/target")),
+            (
+                cloud("bigquery", json!({ "key": { "file": "k" }, "rest_endpoint": "https://x" })),
+                Some("/target"),
+            ),
+            (
+                cloud("bigquery", json!({ "key": { "file": "k" }, "write_endpoint": "https://x" })),
+                Some("/target"),
+            ),
+            (cloud("bigquery", json!({ "key": { "file": "k" }, "project_endpoint": "x" })), Some("/target")),
             (json!({ "kind": "other" }), Some("/target/kind")),
             (json!(null), Some("/target/kind")),
         ];

@@ -31,4 +31,6 @@ mod rig;
 mod routes;
 mod shredding;
 mod sinks;
+mod sinks_logs;
+mod sinks_rights;
 mod upgrade;

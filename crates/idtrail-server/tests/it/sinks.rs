@@ -236,6 +236,31 @@ fn what_a_target_refuses_is_shown_set_aside_and_sent_again() {
     let (_, for_dpo) = call(&server, "GET", &path, &installation.key, None);
     assert!(for_operator["entries"].as_array().unwrap().iter().all(|entry| entry.get("row").is_none()));
     assert!(for_dpo["entries"][2]["row"]["customer_id"].as_str().unwrap().starts_with("gc_"), "{for_dpo}");
+    // Another filter or mapping is tried without changing anything.
+    let check = |arguments: &[&str], key: &str| {
+        command(&installation, &[&["check", "warehouse"], arguments].concat(), Some((&server, key)))
+    };
+    let file = installation.home().join("proposal.toml");
+    std::fs::write(
+        &file,
+        "filter = \"{{auditEvent.interactionId}} = 'interaction-19'\"\nmapping = [\"interaction.id → target.it required\"]\n",
+    )
+    .unwrap();
+    let (code, text) = check(&["--file", file.to_str().unwrap()], &installation.key);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("columns: log_id int64, seq int64, it text\n"), "{text}");
+    assert!(text.contains("\"it\":\"interaction-19\"") && text.contains("filtered"), "{text}");
+    let (code, text) = check(&["--mapping", "log.seq → target.n"], &keys.operator);
+    assert!(
+        code == Some(0) && text.contains("n int64") && !text.contains('{'),
+        "rows are for the dpo: {text}"
+    );
+    for (arguments, place) in
+        [(["--filter", "{{auditEvent"], "/filter"), (["--mapping", "nothing"], "/mapping")]
+    {
+        let (code, text) = check(&arguments, &keys.operator);
+        assert!(code != Some(0) && text.contains(place), "{text}");
+    }
     let (code, text) = command(&installation, &["check", "warehouse"], Some((&server, &installation.key)));
     assert!(
         code == Some(0) && text.contains("interaction-19") && text.contains("event_time timestamp"),
@@ -345,6 +370,22 @@ fn refusals(server: &Running, keys: &Keys) {
         (sink(json!({ "kind": "files", "dir": "x" }), json!({})), "/target/format"),
         (sink(json!({ "kind": "files", "format": "jsonl", "dir": "../vault" }), json!({})), "/target/dir"),
         (sink(json!({ "kind": "ftp" }), json!({})), "/target/kind"),
+        (sink(files(), json!({ "rights": { "user": "eraser" } })), "/rights"),
+        (
+            sink(
+                json!({ "kind": "snowflake", "account": "o-a", "url": "https://10.0.0.1", "user": "u", "role": "r",
+                    "key": { "file": "k" }, "warehouse": "w", "table": "a.b.c" }),
+                json!({}),
+            ),
+            "/target",
+        ),
+        (
+            sink(
+                json!({ "kind": "bigquery", "table": "p.d.t", "key": { "file": "k" } }),
+                json!({ "erase": "delete", "rights": { "key": { "env": "HOME" } } }),
+            ),
+            "/rights",
+        ),
         (sink(base(), json!({ "erase": "delete" })), "/target/host"),
         (sink(hook("https://example.com/in"), json!({})), "/target"),
         (

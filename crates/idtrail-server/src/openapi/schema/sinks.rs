@@ -53,9 +53,12 @@ pub struct Sink {
     /// Dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<u64>,
-    /// Rows of an old origin that the log does not hold any more, after a restore.
+    /// Entries that are settled, over all logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beyond: Option<SinkBeyond>,
+    pub settled: Option<u64>,
+    /// Rows of earlier logs that the target has and the log lost in a restore, for each log that lost some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<Vec<SinkBeyond>>,
     /// The last failure since the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<SinkFailure>,
@@ -72,12 +75,14 @@ pub struct Sink {
 
 /// Rows that the log does not hold any more.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SinkBeyond {
     /// The place after the last surviving entry.
     pub survived: String,
     /// The target's newest row.
     pub newest: String,
+    /// How many rows these are at most; null if a whole log was lost between the two places.
+    pub rows_max: Option<u64>,
 }
 
 /// A failure of a sink.
@@ -128,8 +133,24 @@ pub struct SinkConfig {
     /// Seconds that one call may take.
     #[serde(default)]
     pub deadline_s: u64,
+    /// Who takes persons out: `user`, `password`, `key`, `role`, `warehouse`, as the kind of target needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<serde_json::Map<String, Value>>,
     /// Where the rows go: `kind` and the keys of that kind.
     pub target: serde_json::Map<String, Value>,
+}
+
+/// A filter or a mapping to be tried.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "filter": "{{auditEvent.channelType}} = 'VOICE'" }))]
+pub struct SinkProposal {
+    /// The filter; the sink's own if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The lines of the mapping; the sink's own if they are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Vec<String>>,
 }
 
 /// Dead letters of a sink.
