@@ -8,7 +8,7 @@ use super::{Cli, Failure};
 use crate::exit::Exit;
 
 /// Types of the configuration that are sections of their own.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "Vault",
     "Limits",
     "Validation",
@@ -19,6 +19,7 @@ const SECTIONS: [&str; 13] = [
     "Log",
     "Segments",
     "Retention",
+    "Rights",
     "Batch",
     "Quarantine",
     "SinkApi",
