@@ -67,7 +67,6 @@ struct Shared {
 
 impl AppState {
     /// Puts the parts together.
-    #[expect(clippy::too_many_arguments, reason = "one for each part")]
     pub fn new(
         engine: Arc<Engine>,
         auth: Arc<Auth>,
