@@ -115,6 +115,78 @@ codes! {
         SUPPRESSION_HIT = 37, "SUPPRESSION_HIT";
         /// Somebody was shown events of a customer; stands in the access log.
         DATA_ACCESS = 38, "DATA_ACCESS";
+        /// A request came in.
+        DSR_RECEIVED = 64, "DSR_RECEIVED";
+        /// Receipt was confirmed.
+        DSR_ACKNOWLEDGED = 65, "DSR_ACKNOWLEDGED";
+        /// The same person asked the same again.
+        DSR_ATTACHED = 66, "DSR_ATTACHED";
+        /// The requester was asked to show who they are.
+        DSR_IDENTITY_CHALLENGED = 67, "DSR_IDENTITY_CHALLENGED";
+        /// The requester has shown it.
+        DSR_IDENTITY_VERIFIED = 68, "DSR_IDENTITY_VERIFIED";
+        /// The requester has not.
+        DSR_IDENTITY_FAILED = 69, "DSR_IDENTITY_FAILED";
+        /// The clock stands.
+        DSR_CLOCK_PAUSED = 70, "DSR_CLOCK_PAUSED";
+        /// The clock goes on.
+        DSR_CLOCK_RESUMED = 71, "DSR_CLOCK_RESUMED";
+        /// The time was extended.
+        DSR_CLOCK_EXTENDED = 72, "DSR_CLOCK_EXTENDED";
+        /// The plan stands.
+        DSR_PLANNED = 73, "DSR_PLANNED";
+        /// The plan holds no longer.
+        DSR_PLAN_INVALIDATED = 74, "DSR_PLAN_INVALIDATED";
+        /// The plan was approved by one person.
+        DSR_APPROVED = 75, "DSR_APPROVED";
+        /// The plan was approved by a second person.
+        DSR_APPROVED2 = 76, "DSR_APPROVED2";
+        /// Items must be kept.
+        DSR_HOLD_SET = 77, "DSR_HOLD_SET";
+        /// They need not be kept any longer; what waited for it is done now.
+        DSR_HOLD_RELEASED = 78, "DSR_HOLD_RELEASED";
+        /// An item is not erased, with a basis in Art. 17(3) or the like.
+        DSR_EXEMPTED = 79, "DSR_EXEMPTED";
+        /// The person's data are closed to all but the request, and the cut-off stands.
+        DSR_FROZEN = 80, "DSR_FROZEN";
+        /// An effect is about to happen.
+        TASK_INTENT = 81, "TASK_INTENT";
+        /// An attempt did not succeed; there will be another.
+        TASK_RETRY = 82, "TASK_RETRY";
+        /// The system took the effect on and works on it.
+        TASK_ACCEPTED = 83, "TASK_ACCEPTED";
+        /// How an effect ended; once for each.
+        TASK_OUTCOME = 84, "TASK_OUTCOME";
+        /// An effect will not succeed by itself; a person must look.
+        TASK_DEAD = 85, "TASK_DEAD";
+        /// A person attests that an item is done.
+        TASK_ATTESTED = 86, "TASK_ATTESTED";
+        /// A person wants an item tried again.
+        TASK_REOPENED = 87, "TASK_REOPENED";
+        /// The package was reviewed and may leave.
+        DSR_REVIEWED = 88, "DSR_REVIEWED";
+        /// The package stands.
+        DSR_PACKAGE_BUILT = 89, "DSR_PACKAGE_BUILT";
+        /// The package is ready to be fetched.
+        DSR_DELIVERED = 90, "DSR_DELIVERED";
+        /// The package was fetched.
+        DSR_PACKAGE_FETCHED = 91, "DSR_PACKAGE_FETCHED";
+        /// The link ended.
+        DSR_LINK_EXPIRED = 92, "DSR_LINK_EXPIRED";
+        /// The certificate or answer stands.
+        DSR_RECEIPTED = 93, "DSR_RECEIPTED";
+        /// The request is closed.
+        DSR_CLOSED = 94, "DSR_CLOSED";
+        /// The request was denied.
+        DSR_DENIED = 95, "DSR_DENIED";
+        /// The requester took it back.
+        DSR_WITHDRAWN = 96, "DSR_WITHDRAWN";
+        /// The requester never showed who they are.
+        DSR_EXPIRED = 97, "DSR_EXPIRED";
+        /// A date comes near, or has passed.
+        DSR_DEADLINE_ALARM = 98, "DSR_DEADLINE_ALARM";
+        /// Something of the person turned up after the freeze and was erased on arrival.
+        DSR_STRAGGLER = 99, "DSR_STRAGGLER";
     }
 }
 
@@ -131,6 +203,11 @@ impl TypeCode {
         system || name == "CUSTOM" || name.starts_with("DSR_") || name.starts_with("TASK_")
     }
 
+    /// Tells whether the event is a step of a request of a data subject.
+    pub fn is_rights_step(self) -> bool {
+        (Self::DSR_RECEIVED.0..=Self::DSR_STRAGGLER.0).contains(&self.0)
+    }
+
     /// Returns the retention class that events of this type are sealed under.
     pub fn class(self) -> ClassId {
         match self {
@@ -143,6 +220,7 @@ impl TypeCode {
             Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION | Self::DATA_ACCESS => {
                 ClassId::RIGHTS
             }
+            step if step.is_rights_step() => ClassId::RIGHTS,
             _ => ClassId::IDENTITY,
         }
     }

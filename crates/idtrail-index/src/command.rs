@@ -101,6 +101,8 @@ pub(crate) enum What {
     Own(Vec<(Body, Option<ShredStep>)>),
     /// Leaves of the access log, in one frame: who is concerned, and the keys if somebody is.
     Access(Vec<(Body, Option<(GlobalCustomerId, Keys)>)>),
+    /// A leaf of a request of a data subject, once.
+    Once(Box<(Body, Keys, GlobalCustomerId)>),
 }
 
 /// What a leaf holds before its place is known.
@@ -236,6 +238,7 @@ impl Command {
         match &self.0 {
             What::Event(event) => event.0.leaf_bytes_max(),
             What::Resolve(_) | What::Assert(_) => RESOLVED_BYTES_MAX,
+            What::Once(once) => once.0.leaf_bytes_max(),
             What::Own(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
             What::Access(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
         }
@@ -261,6 +264,32 @@ impl Body {
             actor,
             dedupe_id: Dedupe::CONTENT,
         }
+    }
+
+    /// Returns the body of a leaf that stands in the log once.
+    pub(crate) fn once(
+        encoded: EncodedEvent,
+        header: LeafHeader,
+        actor: Option<String>,
+        dedupe_id: Dedupe<'static>,
+    ) -> Self {
+        Self { encoded, header, system: OWN_SYSTEM.to_owned(), actor, dedupe_id }
+    }
+
+    /// Returns the body of the leaf that stands for a late event of an erased person, and holds nothing of it.
+    pub(crate) fn straggler(received_ms: u64) -> Self {
+        let event_type = TypeCode::STRAGGLER_ERASED;
+        let event = json!({ "eventType": event_type.to_string(), "timestamp": time_text(received_ms) });
+        let encoded = EncodedEvent::of(&json!({ "auditEvent": event }));
+        let header = LeafHeader {
+            event_type,
+            hour: 0,
+            source: SourceCode::SYSTEM,
+            channel: ChannelCode::NONE,
+            class: event_type.class(),
+            clear: None,
+        };
+        Self::once(encoded, header, None, Dedupe::CONTENT)
     }
 
     /// Returns the body of a leaf of the access log.

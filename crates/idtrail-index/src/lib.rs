@@ -11,6 +11,7 @@
 pub mod access;
 mod ahead;
 pub mod assertion;
+pub mod closing;
 mod command;
 mod error;
 pub mod facts;
@@ -19,6 +20,7 @@ pub mod lookup;
 mod months;
 pub mod numbering;
 pub mod retention;
+pub mod rights;
 pub mod seal;
 mod set;
 pub mod shred;

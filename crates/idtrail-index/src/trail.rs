@@ -20,6 +20,7 @@ use idtrail_vault::{Suppressed, Suppression};
 
 use crate::IndexError;
 use crate::ahead::Ahead;
+use crate::closing;
 use crate::command::{Body, Keys, Resolve, What};
 pub use crate::command::{Command, Draft, Resolution};
 use crate::facts::{EventFacts, Facts, Hasher, ShredStep};
@@ -158,6 +159,9 @@ impl Trail {
         if let Some(before) = self.before(&keys, at)? {
             return Ok(before);
         }
+        if self.is_straggler(&evidence, at) {
+            return Ok(self.straggler(at));
+        }
         let event_id = EventId::new(self.random.take());
         let decided = self.decide_identity(&keys, evidence, at, event_id);
         let mut leaves = Vec::with_capacity(1);
@@ -169,6 +173,9 @@ impl Trail {
     fn decide_resolve(&mut self, mut resolve: Resolve, at: Moment) -> Result<TrailDecision, IndexError> {
         if let Some(before) = self.before(&resolve.keys, at)? {
             return Ok(before);
+        }
+        if self.is_straggler(&resolve.seen, at) {
+            return Ok(Decision::Refuse(Refusal::Erased));
         }
         let event_id = EventId::new(self.random.take());
         let evidence = resolve.seen.clone();
@@ -182,6 +189,50 @@ impl Trail {
         let mut leaves = Vec::with_capacity(1);
         self.plan(&mut leaves, body, keys, (event_id, Some(decided.subject)), at)?;
         self.plan_derived(&mut leaves, &decided, at)?;
+        Ok(Decision::Append(leaves))
+    }
+
+    /// Tells whether an event is a late one of a person who was erased: it happened before the cut-off, and somebody or
+    /// something that it names was closed then.
+    fn is_straggler(&self, evidence: &Evidence, at: Moment) -> bool {
+        if self.suppression.is_empty() {
+            return false;
+        }
+        let closed = |name: [u8; 32]| {
+            let cutoff_ms = self.suppression.closed_until(&name, at.received_ms);
+            cutoff_ms.is_some_and(|cutoff_ms| evidence.time_ms < cutoff_ms)
+        };
+        let named = evidence.named.is_some_and(|gcid| closed(closing::customer(&gcid)));
+        named
+            || evidence.sightings.iter().any(|seen| {
+                let kind = seen.identifier.kind;
+                let tokens = std::iter::once(&seen.identifier.token).chain(&seen.aliases);
+                tokens.into_iter().any(|token| closed(closing::identifier(kind, token)))
+            })
+    }
+
+    /// Acknowledges a late event with a leaf that holds nothing of it.
+    fn straggler(&mut self, at: Moment) -> TrailDecision {
+        self.identity.skip(self.number(at.next.get()));
+        let received_ms = at.received_ms;
+        let event_id = EventId::new(self.random.take());
+        let draft = Body::straggler(received_ms).draft(received_ms, event_id, None, (0, None));
+        Decision::Append(vec![Planned { draft, facts: Facts { received_ms, event: None, step: None } }])
+    }
+
+    /// Decides a leaf of a request of a data subject, which stands in the log once.
+    fn decide_once(
+        &mut self,
+        (body, keys, subject): (Body, Keys, GlobalCustomerId),
+        at: Moment,
+    ) -> Result<TrailDecision, IndexError> {
+        if let Some(before) = self.before(&keys, at)? {
+            return Ok(before);
+        }
+        let event_id = EventId::new(self.random.take());
+        let mut leaves = Vec::with_capacity(1);
+        self.plan(&mut leaves, body, keys, (event_id, Some(subject)), at)?;
+        self.identity.skip(self.number(at.next.get()));
         Ok(Decision::Append(leaves))
     }
 
@@ -355,6 +406,7 @@ impl Machine for Trail {
                 let (assertion, actor) = *assert;
                 self.decide_assertion(&assertion, actor, at).unwrap_or_else(|error| unavailable(&error))
             }
+            What::Once(once) => self.decide_once(*once, at).unwrap_or_else(|error| unavailable(&error)),
             What::Access(leaves) => self.access(leaves, at).unwrap_or_else(|error| unavailable(&error)),
             What::Own(leaves) => {
                 if let Some(last) = (leaves.len() as u64).checked_sub(1) {

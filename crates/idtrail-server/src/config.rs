@@ -58,6 +58,8 @@ pub struct Config {
     pub segments: Option<Segments>,
     /// Expiry and erasure.
     pub retention: Option<Retention>,
+    /// Requests of data subjects.
+    pub rights: Option<Rights>,
     /// Many events in one request.
     pub batch: Option<Batch>,
     /// Events that were refused but are kept.
@@ -226,6 +228,17 @@ pub struct Retention {
     /// Days for which the repetition of an erased event is recognised and answered `erased`. Longer than clients
     /// repeat, no longer than needed. 1 to 366. Default: 35.
     pub suppression_days: Option<u64>,
+}
+
+/// The section `[rights]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rights {
+    /// Hours between the approval of an erasure and its beginning, in which it can be taken back. 0 to 720. Default: 24.
+    pub grace_hours: Option<u64>,
+    /// Days for which a copy of the vault or of its keys may last outside this installation, in backups or in a key
+    /// service; certificates say that nothing can be brought back after them. 0 to 3650. Default: 35.
+    pub copies_days: Option<u64>,
 }
 
 /// The section `[batch]`.

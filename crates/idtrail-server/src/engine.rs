@@ -54,6 +54,7 @@ pub mod identity;
 pub mod index;
 pub mod origins;
 pub mod retention;
+pub mod rights;
 mod second;
 pub mod shred;
 
@@ -286,6 +287,8 @@ pub struct Engine {
     access: Arc<AccessLog>,
     answers: Arc<Answers>,
     evidence_signer: SignerKey,
+    certificate_signer: SignerKey,
+    rights_keys: Keyring,
     verifier: VerifierKey,
     issuer_seed: Secret32,
     sinks_secret: Secret32,
@@ -371,6 +374,7 @@ impl Engine {
         let epoch = vault.epoch();
         let access = AccessLog::open(&ports, settings, &mut vault, &state.hasher, (&high_water, number))?;
         let access = Arc::new(access);
+        let rights_keys = access::secure_keys(&mut vault, &format!("{}/rights", settings.origin))?;
         if vault.epoch() != epoch {
             // Keys of a new access log are an epoch of the vault that destroyed nothing.
             for lookup in state.lookups() {
@@ -393,6 +397,8 @@ impl Engine {
             start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
         let evidence_signer =
             SignerKey::from_seed(&idtrail_verify::evidence_key_name(origin), seed.expose())?;
+        let certificate_signer =
+            SignerKey::from_seed(&idtrail_verify::certificate_key_name(origin), seed.expose())?;
         Ok(Self {
             origin: origin.to_owned(),
             rules: rules(settings),
@@ -410,6 +416,8 @@ impl Engine {
             access,
             answers: Arc::default(),
             evidence_signer,
+            certificate_signer,
+            rights_keys,
             verifier,
             issuer_seed,
             sinks_secret,
@@ -578,6 +586,16 @@ impl Engine {
     /// Returns the key that signs evidence packages.
     pub fn evidence_signer(&self) -> &SignerKey {
         &self.evidence_signer
+    }
+
+    /// Returns the key that signs certificates about requests in a log; `None` for an earlier log, which signs no more.
+    pub(crate) fn certificate_signer(&self, log: OriginOrdinal) -> Option<&SignerKey> {
+        (log == self.ordinal()).then_some(&self.certificate_signer)
+    }
+
+    /// Returns the keys of the sealed records of requests.
+    pub(crate) fn rights_keys(&self) -> &Keyring {
+        &self.rights_keys
     }
 
     /// Returns the policy of somebody who pins the keys of all logs of the installation and asks for no witness.

@@ -15,6 +15,7 @@ use crate::api::AppState;
 use crate::auth::Auth;
 use crate::connection;
 use crate::credentials::{self, CredentialStore, StoreError};
+use crate::engine::rights::{Rights, RightsStartError};
 use crate::engine::{Engine, EngineError, Ports};
 use crate::front::Front;
 use crate::limits::Budgets;
@@ -71,6 +72,9 @@ pub enum ServeError {
     /// The list of sinks cannot be read.
     #[error("the sinks that were added over the API cannot be read")]
     Sinks(#[source] SinksError),
+    /// The requests of data subjects cannot be taken up.
+    #[error(transparent)]
+    Rights(#[from] RightsStartError),
     /// The log failed while the server was running.
     #[error(
         "the log stopped: nothing more can be stored. Mend the cause and restart; acknowledged events are safe"
@@ -152,11 +156,13 @@ impl Server {
         let budgets = Budgets::new(&settings.limits, &ports.clock);
         let timeout = Duration::from_millis(settings.limits.request_timeout_ms);
         let sinks = Sinks::start(&engine, settings, env).await.map_err(ServeError::Sinks)?;
+        let rights = Rights::start(&engine, &sinks, settings)?;
         let state = AppState::new(
             Arc::clone(&engine),
             Arc::new(auth),
             monitor,
             sinks,
+            rights,
             budgets,
             settings.limits.body_bytes_max,
             timeout,
@@ -242,6 +248,7 @@ impl Server {
             monitor.stopping();
         };
         let sinks = Arc::clone(self.state.sinks());
+        let rights = Arc::clone(self.state.rights());
         let front = Arc::new(Front::new(self.state));
         connection::serve(self.listener, self.certificate, front, self.http, until).await;
         let _ = ended.send(true);
@@ -250,7 +257,11 @@ impl Server {
         // Behind the last answer: what was acknowledged in the drain may still be sent, and what is not goes out later.
         sinks.stop().await;
         let engine = self.engine;
-        let closed = tokio::task::spawn_blocking(move || engine.stop()).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            rights.stop();
+            engine.stop();
+        })
+        .await;
         if closed.is_err() {
             tracing::error!("closing the installation failed");
         }

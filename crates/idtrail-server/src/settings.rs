@@ -75,6 +75,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Expiry and erasure.
     pub retention: RetentionSettings,
+    /// Requests of data subjects.
+    pub rights: RightsSettings,
     /// Many events in one request.
     pub batch: BatchSettings,
     /// Events that were refused but are kept.
@@ -112,6 +114,15 @@ pub struct RetentionSettings {
     pub automatic: bool,
     /// Milliseconds for which the repetition of an erased event is recognised.
     pub suppression_ms: u64,
+}
+
+/// Requests of data subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RightsSettings {
+    /// Milliseconds between the approval of an erasure and its beginning.
+    pub grace_ms: u64,
+    /// Milliseconds for which copies of the vault may last elsewhere.
+    pub copies_ms: u64,
 }
 
 /// Where the vault keeps its anchors and copies.
@@ -281,6 +292,7 @@ impl Settings {
         let tls = check.tls(config.tls.unwrap_or_default())?;
         let segments = config.segments.unwrap_or_default();
         let retention = config.retention.unwrap_or_default();
+        let rights = config.rights.unwrap_or_default();
         let batch = config.batch.unwrap_or_default();
         let quarantine = config.quarantine.unwrap_or_default();
         Ok(Self {
@@ -316,6 +328,12 @@ impl Settings {
                         1,
                         366,
                     )?,
+            },
+            rights: RightsSettings {
+                grace_ms: 3_600_000
+                    * check.range::<u64>("rights.grace_hours", rights.grace_hours, 24, 0, 720)?,
+                copies_ms: DAY_MS
+                    * check.range::<u64>("rights.copies_days", rights.copies_days, 35, 0, 3650)?,
             },
             batch: BatchSettings {
                 bytes_max: check.range("batch.bytes_max", batch.bytes_max, 16_777_216, 1024, 268_435_456)?,

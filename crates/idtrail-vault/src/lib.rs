@@ -33,6 +33,6 @@ pub use hold::{HoldInfo, KeptKey, NewHold};
 pub use keyring::{INDEX_END, INDICES_MAX, IndexSecrets, KeyCursor, Keyring, Section};
 pub use secret::{Kek, Secret32};
 pub use store::{VaultPaths, body_name};
-pub use suppression::{ErasedEvent, Suppressed, Suppression};
+pub use suppression::{CLOSED_MS, ErasedEvent, Suppressed, Suppression};
 pub use tree::{Cursor, KeyTree};
 pub use vault::{Change, Puncture, Sections, Vault};

@@ -26,6 +26,23 @@ pub struct ErasedEvent {
     pub expires_ms: u64,
 }
 
+/// For how long a person stays closed after the cut-off of an erasure, in milliseconds: 400 days, so that a copy of a
+/// year ago that is played in again is still recognised.
+pub const CLOSED_MS: u64 = 400 * 86_400_000;
+
+impl ErasedEvent {
+    /// Returns the entry that closes a name, which is no deduplication key, for what happened before the cut-off
+    /// (milliseconds since 1970). The entry's end is the cut-off and [`CLOSED_MS`], so that it says both.
+    pub fn closing(name: [u8; 32], cutoff_ms: u64) -> Self {
+        Self { dedupe: name, content: [0; 32], expires_ms: cutoff_ms.saturating_add(CLOSED_MS) }
+    }
+
+    /// Returns the entry that opens a name again: it is over at once.
+    pub fn opening(name: [u8; 32]) -> Self {
+        Self { dedupe: name, content: [0; 32], expires_ms: 0 }
+    }
+}
+
 /// A repetition of an erased event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suppressed {
@@ -112,6 +129,16 @@ impl Suppression {
     /// Tells whether an event is a repetition of an erased one, at `now_ms` milliseconds since 1970.
     pub fn find(&self, dedupe: &[u8; 32], content: &[u8; 32], now_ms: u64) -> Option<Suppressed> {
         self.entries().find(dedupe, content, now_ms)
+    }
+
+    /// Returns the cut-off (milliseconds since 1970) of a name that is closed at `now_ms`; see [`ErasedEvent::closing`].
+    pub fn closed_until(&self, name: &[u8; 32], now_ms: u64) -> Option<u64> {
+        let entries = self.entries();
+        let key = entries.key.as_ref()?;
+        let wanted = self::name(key, name);
+        let at = entries.list.binary_search_by_key(&wanted, |entry| entry.name).ok()?;
+        let entry = entries.list.get(at).filter(|entry| entry.expires_ms > now_ms)?;
+        Some(entry.expires_ms.saturating_sub(CLOSED_MS))
     }
 
     /// Returns how many entries there are, expired ones included.

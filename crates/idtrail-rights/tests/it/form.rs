@@ -144,3 +144,18 @@ fn the_published_page_names_every_step_and_state() {
         }
     }
 }
+
+#[test]
+fn the_log_numbers_the_steps_in_the_order_of_their_table() {
+    let steps: Vec<_> = idtrail_event::TypeCode::ALL
+        .iter()
+        .filter(|code| code.is_rights_step())
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(steps, Step::NAMES);
+    for name in Step::NAMES {
+        let code = idtrail_event::TypeCode::by_name(name).unwrap();
+        assert_eq!(code.class(), idtrail_event::ClassId::RIGHTS, "{name}");
+        assert_eq!(code.poster(), idtrail_event::Poster::System, "{name}");
+    }
+}

@@ -20,6 +20,7 @@ use utoipa_axum::routes;
 use crate::auth::{Auth, CallingSystem};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::rights::Rights;
 use crate::limits::Budgets;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -42,6 +43,7 @@ pub mod oauth;
 pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
+pub mod rights;
 pub mod shred;
 pub mod sinks;
 pub mod steward;
@@ -58,6 +60,7 @@ struct Shared {
     tokens: Arc<oauth::TokenEndpoint>,
     monitor: Arc<Monitor>,
     sinks: Arc<Sinks>,
+    rights: Arc<Rights>,
     budgets: Budgets,
     envelope: Arc<Envelope>,
     body_bytes_max: usize,
@@ -71,6 +74,7 @@ impl AppState {
         auth: Arc<Auth>,
         monitor: Arc<Monitor>,
         sinks: Arc<Sinks>,
+        rights: Arc<Rights>,
         budgets: Budgets,
         body_bytes_max: usize,
         request_timeout: Duration,
@@ -86,6 +90,7 @@ impl AppState {
             tokens,
             monitor,
             sinks,
+            rights,
             budgets,
             envelope,
             body_bytes_max,
@@ -107,6 +112,11 @@ impl AppState {
     /// Returns the sinks.
     pub fn sinks(&self) -> &Arc<Sinks> {
         &self.0.sinks
+    }
+
+    /// Returns the requests of data subjects.
+    pub fn rights(&self) -> &Arc<Rights> {
+        &self.0.rights
     }
 
     /// Returns what is counted and measured.
@@ -218,6 +228,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::aliases))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(rights::list, rights::open))
+        .routes(routes!(rights::show))
+        .routes(routes!(rights::say))
+        .routes(routes!(rights::certificate))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))
         .routes(routes!(access_log::checkpoint))

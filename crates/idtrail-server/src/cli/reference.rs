@@ -19,6 +19,7 @@ const SECTIONS: [&str; 14] = [
     "Log",
     "Segments",
     "Retention",
+    "Rights",
     "Batch",
     "Quarantine",
     "SinkApi",

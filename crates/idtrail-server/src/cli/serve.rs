@@ -84,6 +84,7 @@ pub fn failure(error: ServeError) -> Failure {
         ServeError::Engine(_)
         | ServeError::Credentials(_)
         | ServeError::Sinks(_)
+        | ServeError::Rights(_)
         | ServeError::Stopped(_)
         | ServeError::Socket(_) => Exit::Io,
     };

@@ -101,6 +101,13 @@ impl Settings {
             ]),
         );
         put(
+            "rights",
+            table([
+                ("grace_hours", number(self.rights.grace_ms / 3_600_000)),
+                ("copies_days", number(self.rights.copies_ms / DAY_MS)),
+            ]),
+        );
+        put(
             "batch",
             table([
                 ("bytes_max", number(self.batch.bytes_max as u64)),

@@ -41,6 +41,7 @@ fn defaults_are_the_documented_ones() {
         },
         log_format: LogFormat::Text,
         segment_bytes: 67_108_864,
+        rights: RightsSettings { grace_ms: 86_400_000, copies_ms: 35 * DAY_MS },
         retention: RetentionSettings { automatic: true, suppression_ms: 35 * 86_400_000 },
         batch: BatchSettings { bytes_max: 16_777_216, events_max: 5000 },
         quarantine: QuarantineSettings { keep_ms: 30 * 86_400_000, entries_max: 100_000 },

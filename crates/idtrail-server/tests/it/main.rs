@@ -28,6 +28,7 @@ mod operator;
 mod origins;
 mod reading;
 mod rig;
+mod rights;
 mod routes;
 mod shredding;
 mod sinks;

@@ -1,0 +1,403 @@
+//! What the steps of a request do here: look, close, destroy keys, write what was deleted, certify.
+//!
+//! Each effect is done once for its id, however often it is asked for: what it rests on was written down before, in the
+//! sealed record or in the log.
+//!
+//! What it must never do: destroy a leaf that the freeze did not name.
+
+use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
+use idtrail_index::rights::Once;
+use idtrail_index::shred::{Order, Task as ShredTask};
+use idtrail_rights::{
+    Answer, Call, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan, PlanItem,
+    RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion, deletions_hash,
+    operation_of,
+};
+use idtrail_tlog::{LogIndex, TlogProof};
+use idtrail_vault::{Change, ErasedEvent, Sections};
+use idtrail_verify::{CERTIFICATE_FORMAT, Certificate, DisclosedLeaf, certificate_file, sign_certificate};
+use tokio::sync::oneshot;
+
+use super::record::{Found, Frozen, Part, Record};
+use super::{Shared, Trouble, person, subject_of};
+use crate::engine::shred::DeskError;
+
+/// The item of the log that is written to.
+const EVENTS: &str = "idtrail/events";
+/// The item of events that were refused and wait to be corrected.
+const QUARANTINE: &str = "idtrail/quarantine";
+/// Begins the items of earlier logs, which nothing is written to any more.
+const EARLIER: &str = "idtrail/earlier/";
+/// Begins the items of sinks.
+const SINK: &str = "sink/";
+const IDTRAIL: &str = "idtrail";
+
+type Outcome = Result<Answer, Trouble>;
+
+fn found(finding: Finding) -> Outcome {
+    Ok(Answer::Found(finding, None))
+}
+
+impl Shared {
+    /// Carries a call out.
+    pub(super) fn carry_out(&self, request: &RequestId, call: &Call) -> Outcome {
+        match (&call.task, call.effect) {
+            (Task::Item(item), _) => self.item(request, item, call),
+            (Task::Request, Effect::Discover) => self.discover(request),
+            (Task::Request, Effect::Freeze) => self.freeze(request, call.effect_id),
+            // Facts of others are folded from their own leaves: what rested on the erased ones alone goes with them.
+            (Task::Request, Effect::Reassert) => found(Finding::Done),
+            (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
+            (Task::Request, Effect::Deletions) => self.deletions(request, call),
+            (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
+            (Task::Request, Effect::Destroy) => self.destroy(request, Part::Person),
+            (Task::Request, Effect::Package | Effect::Act(_) | Effect::ProbeAgain) => {
+                Ok(Answer::Failed(Failure::Refused, None))
+            }
+        }
+    }
+
+    fn discover(&self, request: &RequestId) -> Outcome {
+        let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
+        let (number, mut record) = self.person(request)?;
+        let person = person::find(&self.engine, &record.whom)?;
+        let plan = self.plan(case.kind(), &record.nonce, &person)?;
+        record.planned = Some(person);
+        self.keep(number, record)?;
+        found(Finding::Plan(Box::new(plan)))
+    }
+
+    fn plan(&self, kind: Kind, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
+        let scope = |name: &str, leaves: &[(u32, u64)]| {
+            Digest::of_json("idtrail/rights/scope/v1", &(nonce, name, leaves))
+        };
+        let newest = self.engine.ordinal().0;
+        let mut items = Vec::new();
+        let mut add = |name: &str, system: &str, method, leaves: &[(u32, u64)], count: u64| {
+            items.push(PlanItem {
+                item: ItemName::parse(name)?,
+                system: SystemName::parse(system)?,
+                method,
+                count,
+                scope: scope(name, leaves)?,
+                lag_ms: 0,
+                can_hold: false,
+            });
+            Ok::<(), Trouble>(())
+        };
+        let of = |number: u32| {
+            let mine = person.leaves.iter().filter(|(origin, _)| *origin == number);
+            mine.copied().collect::<Vec<_>>()
+        };
+        // What has to be corrected or restricted within sealed leaves a person decides and attests.
+        let own = if kind == Kind::Erasure || kind.is_reading() { Method::OwnLog } else { Method::Manual };
+        let leaves = of(newest);
+        add(EVENTS, IDTRAIL, own, &leaves, leaves.len() as u64)?;
+        for number in 0..newest {
+            let leaves = of(number);
+            if !leaves.is_empty() {
+                let method = if own == Method::Manual { own } else { Method::Connector };
+                add(&format!("{EARLIER}{number}"), IDTRAIL, method, &leaves, leaves.len() as u64)?;
+            }
+        }
+        let waiting = self.quarantined(person)?.len() as u64;
+        if waiting > 0 && kind == Kind::Erasure {
+            add(QUARANTINE, IDTRAIL, Method::Connector, &[], waiting)?;
+        }
+        if !person.leaves.is_empty() && !kind.is_reading() {
+            for name in self.sinks.statuses().iter().filter_map(|one| one.get("name")?.as_str()) {
+                add(
+                    &format!("{SINK}{name}"),
+                    name,
+                    Method::Manual,
+                    &person.leaves,
+                    person.leaves.len() as u64,
+                )?;
+            }
+        }
+        Ok(Plan {
+            kind,
+            closure: closure(nonce, person)?,
+            identifiers: person.identifiers.len() as u64,
+            interactions: person.interactions.len() as u64,
+            shared_excluded: person.shared,
+            items,
+        })
+    }
+
+    /// Returns the refused events of a person that are kept.
+    fn quarantined(&self, person: &Found) -> Result<Vec<crate::quarantine::QuarantineId>, Trouble> {
+        let mut keys = std::collections::BTreeSet::new();
+        for (customer, _) in self.engine.quarantine().customers() {
+            let owner = self.engine.customer(&customer)?;
+            if owner.is_some_and(|owner| person.customers.contains(&owner.to_string())) {
+                keys.insert(customer);
+            }
+        }
+        Ok(self.engine.quarantine().search(|entry| entry.customer.is_some_and(|key| keys.contains(&key))))
+    }
+
+    /// Closes the person, if everything is still as it was planned.
+    fn freeze(&self, request: &RequestId, effect: Digest) -> Outcome {
+        let (number, mut record) = self.person(request)?;
+        let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
+        let effect = effect.to_string();
+        if let Some(frozen) = record.frozen.as_ref().filter(|one| one.effect == effect && one.tree_size > 0) {
+            return found(Finding::Frozen { cutoff_ms: frozen.cutoff_ms, tree_size: frozen.tree_size });
+        }
+        let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
+        let now = person::find(&self.engine, &record.whom)?;
+        if Some(self.plan(case.kind(), &record.nonce, &now)?) != planned {
+            return found(Finding::Changed);
+        }
+        let cutoff_ms = match record.frozen.as_ref().filter(|one| one.effect == effect) {
+            Some(frozen) => frozen.cutoff_ms,
+            None => self.now_ms(),
+        };
+        record.frozen = Some(Frozen { effect, cutoff_ms, tree_size: 0, found: now.clone() });
+        self.keep(number, record.clone())?;
+        self.close(&now, cutoff_ms, true)?;
+        // Whatever came between the look and the closing.
+        let then = person::find(&self.engine, &record.whom)?;
+        if Some(self.plan(case.kind(), &record.nonce, &then)?) != planned {
+            self.close(&now, cutoff_ms, false)?;
+            record.frozen = None;
+            self.keep(number, record)?;
+            return found(Finding::Changed);
+        }
+        let tree_size = self.engine.reader().size().get().max(1);
+        if let Some(frozen) = &mut record.frozen {
+            frozen.tree_size = tree_size;
+        }
+        self.keep(number, record)?;
+        found(Finding::Frozen { cutoff_ms, tree_size })
+    }
+
+    /// Closes a person for what happened before the cut-off, or opens them again.
+    fn close(&self, person: &Found, cutoff_ms: u64, closed: bool) -> Result<(), Trouble> {
+        let names = person::names(person);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let entry = |name| match closed {
+            true => ErasedEvent::closing(name, cutoff_ms),
+            false => ErasedEvent::opening(name),
+        };
+        let entries: Vec<ErasedEvent> = names.into_iter().map(entry).collect();
+        let now_ms = self.now_ms();
+        let written = self.engine.desk().write_vault(move |vault| {
+            let target = vault.next_epoch()?;
+            vault.apply(&Change { erased: &entries, now_ms, ..Change::default() }, target)
+        })?;
+        wait(written).map(|_| ())
+    }
+
+    fn frozen(&self, request: &RequestId) -> Result<(Record, Found), Trouble> {
+        let (_, record) = self.person(request)?;
+        let found = record.frozen.as_ref().map(|frozen| frozen.found.clone());
+        let found = found.or_else(|| record.planned.clone()).ok_or(Trouble::NoRecord)?;
+        Ok((record, found))
+    }
+
+    /// Destroys the keys of exactly the leaves that the freeze named.
+    fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
+        let (_, person) = self.frozen(request)?;
+        let newest = self.engine.ordinal().0;
+        let indices: Vec<u64> =
+            person.leaves.iter().filter(|(origin, _)| *origin == newest).map(|(_, index)| *index).collect();
+        let order = Order { request_id: effect.to_string(), actor: None, task: ShredTask::Erase { indices } };
+        let outcome = wait(self.engine.desk().order(order)?)?;
+        // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
+        let leaf = match outcome.leaf {
+            Some(leaf) => leaf,
+            None => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
+        };
+        let bytes = self.engine.reader().entry(leaf)?;
+        let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
+        found(Finding::Shredded {
+            epoch: outcome.epoch.unwrap_or_else(|| self.engine.keyring().epoch().get()),
+            leaves: outcome.shredded,
+            at_ms,
+            unrecoverable_by_ms: at_ms.saturating_add(self.copies_ms),
+            index: leaf.get(),
+        })
+    }
+
+    fn newest_destruction(&self) -> Result<Option<LogIndex>, Trouble> {
+        let reader = self.engine.reader();
+        for index in (0..reader.size().get()).rev().map(LogIndex::new) {
+            let bytes = reader.entry(index)?;
+            let leaf = Leaf::parse(&bytes).map_err(idtrail_index::seal::OpenError::Leaf)?;
+            if leaf.header().event_type == TypeCode::KEY_SHREDDED {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    fn deletions(&self, request: &RequestId, call: &Call) -> Outcome {
+        let (case, steps) = self.case(request).ok_or(Trouble::NoRecord)?;
+        let (record, person) = self.frozen(request)?;
+        let nonce = nonce(&record)?;
+        let begun_ms = steps.iter().find_map(|logged| match &logged.entry.step {
+            Step::Intent(step) if step.effect_id == call.effect_id => Some(logged.entry.at_ms),
+            _ => None,
+        });
+        let begun_ms = begun_ms.ok_or(Trouble::NoRecord)?;
+        let subject = subject_of(case.received.subject_ref);
+        let mut keys = Vec::new();
+        for item in &call.covers {
+            for interaction in &person.interactions {
+                let Some(one) = deletion(&case, &nonce, item, interaction, begun_ms) else { continue };
+                self.once(Once {
+                    event_type: TypeCode::DATA_DELETION,
+                    event: one.event,
+                    append_key: *one.append_key.as_bytes(),
+                    subject,
+                    actor: None,
+                })?;
+                keys.push(one.append_key);
+            }
+        }
+        found(Finding::Made(deletions_hash(&keys)))
+    }
+
+    fn certify(&self, request: &RequestId, effect: Digest) -> Outcome {
+        let (case, steps) = self.case(request).ok_or(Trouble::NoRecord)?;
+        let (_, of_person) = self.person(request)?;
+        let begun_ms = steps.iter().find_map(|logged| match &logged.entry.step {
+            Step::Intent(step) if step.effect_id == effect => Some(logged.entry.at_ms),
+            _ => None,
+        });
+        let body = begun_ms.map(|begun_ms| Ok::<_, Trouble>((nonce(&of_person)?, begun_ms))).transpose()?;
+        let body = body.and_then(|(nonce, begun_ms)| certificate_body(&case, &nonce, begun_ms));
+        let body = body.ok_or(Trouble::NoRecord)?;
+        let hash = certificate_hash(&body);
+        let (number, mut record) = match self.record(request, Part::Certificates) {
+            Some(known) => known,
+            None => {
+                let record = Record {
+                    part: Part::Certificates,
+                    whom: Vec::new(),
+                    planned: None,
+                    frozen: None,
+                    bodies: Vec::new(),
+                    ..of_person
+                };
+                (self.store.free_number()?, record)
+            }
+        };
+        record.bodies.retain(|known| known.pass != body.pass);
+        record.bodies.push(body);
+        self.keep(number, record)?;
+        found(Finding::Made(hash))
+    }
+
+    /// Destroys the key of a record, then its file.
+    pub(super) fn destroy(&self, request: &RequestId, part: Part) -> Outcome {
+        let Some((number, _)) = self.record(request, part) else { return found(Finding::Done) };
+        let origin = self.store.origin().to_owned();
+        let written = self
+            .engine
+            .desk()
+            .write_vault(move |vault| vault.puncture_indices(&origin, &[number], Sections::Both))?;
+        wait(written)?;
+        self.store.remove(number)?;
+        self.book().records.remove(&(request.clone(), part == Part::Person));
+        found(Finding::Done)
+    }
+
+    fn item(&self, request: &RequestId, item: &ItemName, call: &Call) -> Outcome {
+        let (_, person) = self.frozen(request)?;
+        let name = item.as_str();
+        let number = match name.strip_prefix(EARLIER) {
+            Some(number) => number.parse().ok(),
+            None => (name == EVENTS).then(|| self.engine.ordinal().0),
+        };
+        match (number, operation_of(call)) {
+            (_, Some(Operation::Residual)) => found(Finding::Residuals(Vec::new())),
+            (Some(number), Some(Operation::Probe | Operation::Read | Operation::Lookup)) => {
+                found(Finding::Count(self.left(&person, number)?))
+            }
+            (None, Some(Operation::Probe | Operation::Read | Operation::Lookup)) if name == QUARANTINE => {
+                found(Finding::Count(self.quarantined(&person)?.len() as u64))
+            }
+            (None, Some(Operation::Erase)) if name == QUARANTINE => {
+                let mut removed = 0;
+                for id in self.quarantined(&person)? {
+                    removed += u64::from(self.engine.quarantine().remove(id)?);
+                }
+                found(Finding::Count(removed))
+            }
+            // Keys of earlier logs are not destroyed by requests; the request ends with this item named as missing.
+            _ => Ok(Answer::Failed(Failure::Refused, None)),
+        }
+    }
+
+    /// Counts what is left of the person in one log: leaves that open, and rows of the index that name them.
+    fn left(&self, person: &Found, number: u32) -> Result<u64, Trouble> {
+        let mut left: std::collections::BTreeSet<u64> =
+            person::readable(&self.engine, person, number)?.into_iter().collect();
+        let own: std::collections::BTreeSet<u64> =
+            person.leaves.iter().filter(|(origin, _)| *origin == number).map(|(_, index)| *index).collect();
+        if let Some(log) = self.engine.log_at(idtrail_log::OriginOrdinal(number)) {
+            for id in person.customers.iter().filter_map(|id| GlobalCustomerId::try_from(id.as_str()).ok()) {
+                let rows = log.lookup.subject(id)?.into_iter().map(LogIndex::get);
+                left.extend(rows.filter(|index| own.contains(index)));
+            }
+        }
+        Ok(left.len() as u64)
+    }
+
+    /// Returns the file of a certificate: the body, the leaf that names it with its key, proof, signature.
+    pub(super) fn certificate(
+        &self,
+        request: &RequestId,
+        pass: Option<u32>,
+    ) -> Result<Option<Vec<u8>>, Trouble> {
+        let Some((_, steps)) = self.case(request) else { return Ok(None) };
+        let Some((_, record)) = self.record(request, Part::Certificates) else { return Ok(None) };
+        let receipted = steps.iter().rev().find_map(|logged| match &logged.entry.step {
+            Step::Receipted(step) if pass.is_none_or(|pass| step.pass == pass) => {
+                Some((step.pass, logged.place))
+            }
+            _ => None,
+        });
+        let Some((pass, place)) = receipted else { return Ok(None) };
+        let Some(body) = record.bodies.into_iter().find(|body| body.pass == pass) else { return Ok(None) };
+        let Some(log) = self.engine.log_at(place.origin) else { return Ok(None) };
+        let Some(signer) = self.engine.certificate_signer(place.origin) else { return Ok(None) };
+        let head = log.reader.head();
+        let leaf = log.reader.entry(place.index)?;
+        let key = log.open_leaf(place.index, &leaf)?.event_key;
+        let hashes = log.reader.inclusion_proof(place.index, head.size)?;
+        let proof =
+            TlogProof { extra: None, index: place.index, hashes, checkpoint: head.checkpoint.to_string() };
+        let mut certificate = Certificate {
+            format: CERTIFICATE_FORMAT.to_owned(),
+            body,
+            leaf: DisclosedLeaf::disclose(&leaf, &key),
+            origin: log.name.to_owned(),
+            proof: proof.to_text(),
+            signature: String::new(),
+        };
+        sign_certificate(&mut certificate, signer)?;
+        Ok(Some(certificate_file(&certificate)))
+    }
+}
+
+/// Returns the hash of whom the request is about, by which a change is noticed.
+fn closure(nonce: &str, person: &Found) -> Result<Digest, Trouble> {
+    let whole = (nonce, &person.customers, &person.identifiers, &person.leaves);
+    Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
+}
+
+fn nonce(record: &Record) -> Result<Nonce, Trouble> {
+    let bytes = data_encoding::HEXLOWER.decode(record.nonce.as_bytes()).ok();
+    bytes.and_then(|bytes| bytes.try_into().ok()).map(Nonce::new).ok_or(Trouble::NoRecord)
+}
+
+fn wait<T>(receiver: oneshot::Receiver<Result<T, DeskError>>) -> Result<T, Trouble> {
+    // The desk's thread answers every job, or ends with the installation.
+    Ok(receiver.blocking_recv().map_err(|_| Trouble::NoAnswer)??)
+}

@@ -1,0 +1,299 @@
+//! Requests of data subjects, end to end: what a person asks for is done, proved, and cannot be undone or repeated.
+
+use std::time::{Duration, Instant};
+
+use http::{Request, StatusCode};
+use idtrail_verify::{Package, Verdict};
+use serde_json::{Value, json};
+
+use crate::rig::{EVENTS, Installation, Running, idtrail, query, sample};
+
+const REQUESTS: &str = "/api/v1/rights/requests";
+const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn event(customer: &str, number: u64) -> Value {
+    let mut event = sample();
+    event["auditEvent"]["resolvedCustomerId"] = json!(customer);
+    event["auditEvent"]["interactionId"] = json!(format!("{customer}-call-{number}"));
+    event["auditEvent"].as_object_mut().unwrap().remove("piiContext");
+    event
+}
+
+/// Two data protection officers at a server.
+struct Office<'a> {
+    server: &'a Running,
+    of: &'a Installation,
+    tokens: [String; 2],
+}
+
+impl<'a> Office<'a> {
+    fn open(server: &'a Running, of: &'a Installation, second: &(String, String)) -> Self {
+        let tokens = [&of.person, second].map(|person| format!("Bearer {}", server.token(person)));
+        Self { server, of, tokens }
+    }
+
+    fn post(&self, path: &str, who: usize, body: &Value) -> (StatusCode, Value) {
+        let headers = [("x-api-key", self.of.key.as_str()), ("authorization", &self.tokens[who])];
+        let response = self.server.post(&format!("{REQUESTS}{path}"), &headers, body.to_string());
+        (response.status(), serde_json::from_slice(response.body()).unwrap())
+    }
+
+    fn get(&self, path: &str) -> (StatusCode, Vec<u8>) {
+        let request = Request::get(self.server.url(&format!("{REQUESTS}{path}")))
+            .header("x-api-key", &self.of.key)
+            .header("authorization", &self.tokens[0])
+            .body(bytes::Bytes::new())
+            .unwrap();
+        let response = self.server.send(request);
+        (response.status(), response.body().to_vec())
+    }
+
+    fn request(&self, kind: &str, customer: &str) -> String {
+        let (status, opened) = self.post("", 0, &json!({ "kind": kind, "customerIdHash": customer }));
+        assert_eq!(status, StatusCode::CREATED, "{opened}");
+        opened["requestId"].as_str().unwrap().to_owned()
+    }
+
+    fn say(&self, id: &str, who: usize, command: &str, body: Value) -> (StatusCode, Value) {
+        self.post(&format!("/{id}/{command}"), who, &body)
+    }
+
+    fn verify(&self, id: &str) {
+        let body = json!({ "level": "ONE_CHANNEL", "method": "otp-mail", "evidence": HASH });
+        assert_eq!(self.say(id, 0, "verify", body).0, StatusCode::OK);
+    }
+
+    fn shown(&self, id: &str) -> Value {
+        let (status, shown) = self.get(&format!("/{id}"));
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_slice(&shown).unwrap()
+    }
+
+    /// Waits for a state.
+    fn until(&self, id: &str, state: &str) -> Value {
+        let started = Instant::now();
+        loop {
+            let shown = self.shown(id);
+            if shown["state"] == state {
+                return shown;
+            }
+            assert!(started.elapsed() < PATIENCE, "not {state} but {shown:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn approve(&self, id: &str) {
+        let plan = self.until(id, "PLANNED")["plan"]["hash"].clone();
+        for who in 0..2 {
+            let (status, said) = self.say(id, who, "approve", json!({ "planHash": plan }));
+            assert_eq!(status, StatusCode::OK, "{said}");
+        }
+    }
+
+    fn certificate(&self, id: &str) -> Vec<u8> {
+        let (status, file) = self.get(&format!("/{id}/certificate"));
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&file));
+        file
+    }
+}
+
+fn installation() -> (Installation, (String, String)) {
+    let installation = Installation::with("[rights]\ngrace_hours = 0\n");
+    let second = installation.credential(&["--person", "--name", "dpo-2", "--role", "dpo"]);
+    (installation, second)
+}
+
+fn found(server: &Running, installation: &Installation, customer: &str) -> Vec<u64> {
+    let answer = server.access(installation, &query(customer));
+    let package: Package = serde_json::from_slice(answer.body()).unwrap();
+    package.events.iter().map(|event| event.index).collect()
+}
+
+fn steps(shown: &Value) -> Vec<&str> {
+    shown["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn an_erasure_ends_with_a_certificate_that_verifies_with_the_server_stopped() {
+    let (installation, second) = installation();
+    let server = installation.start();
+    for number in 0..6 {
+        let customer = ["erased-one", "kept-one"][number as usize % 2];
+        assert_eq!(server.post_event(&installation, &event(customer, number)).0, StatusCode::CREATED);
+    }
+    let (before, others) =
+        (found(&server, &installation, "erased-one"), found(&server, &installation, "kept-one"));
+    assert_eq!((before.len(), others.len()), (3, 3));
+    let office = Office::open(&server, &installation, &second);
+    let id = office.request("ERASURE", "erased-one");
+    let (status, again) = office.post("", 1, &json!({ "kind": "ERASURE", "customerIdHash": "erased-one" }));
+    assert_eq!((status, &again["requestId"], &again["attached"]), (StatusCode::OK, &json!(id), &json!(1)));
+    office.verify(&id);
+    let plan = office.until(&id, "PLANNED");
+    assert_eq!(
+        (&plan["items"]["idtrail/events"]["found"], &plan["plan"]["interactions"]),
+        (&json!(3), &json!(3)),
+        "{plan:#}"
+    );
+    let hash = plan["plan"]["hash"].clone();
+    assert_eq!(office.say(&id, 0, "approve", json!({ "planHash": HASH })).0, StatusCode::CONFLICT);
+    assert_eq!(office.say(&id, 0, "approve", json!({ "planHash": hash })).0, StatusCode::OK);
+    let (status, twice) = office.say(&id, 0, "approve", json!({ "planHash": hash }));
+    assert_eq!(
+        (status, &twice["detail"]),
+        (StatusCode::CONFLICT, &json!("a second, different person must approve"))
+    );
+    assert_eq!(found(&server, &installation, "erased-one"), before, "one approval does nothing");
+    assert_eq!(office.say(&id, 1, "approve", json!({ "planHash": hash })).0, StatusCode::OK);
+    let closed = office.until(&id, "CLOSED_FULFILLED");
+    assert_eq!(closed["items"]["idtrail/events"]["status"], "VERIFIED_ABSENT");
+    assert_eq!(found(&server, &installation, "erased-one"), [0_u64; 0]);
+    assert_eq!(found(&server, &installation, "kept-one"), others, "nobody else is touched");
+    let of_request = found(&server, &installation, closed["recordId"].as_str().unwrap());
+    assert_eq!(of_request.len(), steps(&closed).len() + 3, "every step, and a deletion for each interaction");
+
+    // A late event of the erased person, and one of another person.
+    let size = server.post_event(&installation, &event("kept-one", 90)).1["index"].as_u64().unwrap();
+    assert_eq!(server.post_event(&installation, &event("erased-one", 91)).1["index"], size + 1);
+    assert_eq!(found(&server, &installation, "erased-one"), [0_u64; 0], "it was acknowledged and discarded");
+    let again = server.post(EVENTS, &[("x-api-key", &installation.key)], event("erased-one", 0).to_string());
+    assert_eq!(serde_json::from_slice::<Value>(again.body()).unwrap()["erased"], true);
+
+    let file = office.certificate(&id);
+    server.stop();
+    let path = installation.dir.path().join("certificate.json");
+    std::fs::write(&path, &file).unwrap();
+    let policy = installation.home().join("policy.txt");
+    let output = idtrail(&["verify", path.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = idtrail_verify::verify_certificate(&file, &installation.policy());
+    assert_eq!(report.verdict, Verdict::Verified);
+    let config = installation.config();
+    assert_eq!(idtrail(&["fsck", "--config", config.to_str().unwrap()]).status.code(), Some(0));
+
+    let server = installation.start();
+    let office = Office::open(&server, &installation, &second);
+    let started = Instant::now();
+    while office.get(&format!("/{id}")).0 == StatusCode::SERVICE_UNAVAILABLE {
+        assert!(started.elapsed() < PATIENCE);
+    }
+    assert_eq!(office.shown(&id), closed, "what is folded anew is what was live");
+    let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+    assert_eq!(report.verdict, Verdict::Verified);
+    let text = String::from_utf8(file).unwrap();
+    assert!(!text.contains("erased-one"));
+}
+
+#[test]
+fn a_person_nobody_knows_and_one_who_was_erased_are_answered_that_there_was_nothing() {
+    let (installation, second) = installation();
+    let server = installation.start();
+    server.post_event(&installation, &event("known-one", 1));
+    let office = Office::open(&server, &installation, &second);
+    for customer in ["unknown-one", "known-one", "known-one"] {
+        let id = office.request("ERASURE", customer);
+        office.verify(&id);
+        office.approve(&id);
+        let closed = office.until(&id, "CLOSED_FULFILLED");
+        let status = &closed["items"]["idtrail/events"]["status"];
+        assert!(status == "NOT_FOUND" || customer == "known-one", "{closed:#}");
+        let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+        assert_eq!(report.verdict, Verdict::Verified, "{report:?}");
+    }
+}
+
+#[test]
+fn a_plan_that_no_longer_holds_is_given_up_and_a_held_item_is_kept_until_the_release() {
+    let installation = Installation::with("[rights]\ngrace_hours = 1\n");
+    let second = installation.credential(&["--person", "--name", "dpo-2", "--role", "dpo"]);
+    let server = installation.start();
+    server.post_event(&installation, &event("one", 1));
+    let office = Office::open(&server, &installation, &second);
+    let id = office.request("ERASURE", "one");
+    let half = json!({ "level": "NONE", "method": "otp-mail", "evidence": HASH });
+    assert_eq!(office.say(&id, 0, "verify", half).1["state"], "IDENTITY_PENDING");
+    office.verify(&id);
+    office.approve(&id);
+    // Within the grace it can be taken back, and then nothing has happened.
+    assert_eq!(office.say(&id, 0, "withdraw", json!({ "evidence": HASH })).1["state"], "WITHDRAWN");
+    assert_eq!(found(&server, &installation, "one").len(), 1);
+    server.stop();
+
+    let config = installation.config();
+    let text = std::fs::read_to_string(&config).unwrap().replace("grace_hours = 1", "grace_hours = 0");
+    std::fs::write(&config, text).unwrap();
+    let server = installation.start();
+    let office = Office::open(&server, &installation, &second);
+    let id = office.request("ERASURE", "one");
+    office.verify(&id);
+    let plan = office.until(&id, "PLANNED")["plan"]["hash"].clone();
+    assert_eq!(office.say(&id, 0, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
+    server.post_event(&installation, &event("one", 2));
+    assert_eq!(office.say(&id, 1, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
+    let started = Instant::now();
+    while !steps(&office.shown(&id)).contains(&"DSR_PLAN_INVALIDATED") {
+        assert!(started.elapsed() < PATIENCE);
+    }
+    let again = office.until(&id, "PLANNED");
+    assert_ne!(again["plan"]["hash"], plan);
+    let hold = json!({ "hold": "case-7", "items": ["idtrail/events"], "reason": "legal-claims" });
+    assert_eq!(office.say(&id, 0, "hold", hold).0, StatusCode::OK);
+    office.approve(&id);
+    let closed = office.until(&id, "CLOSED_PARTIAL");
+    assert_eq!(closed["items"]["idtrail/events"]["status"], "HELD");
+    assert_eq!(found(&server, &installation, "one").len(), 2, "a held item is not begun");
+    let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+    assert_eq!(report.verdict, Verdict::Incomplete);
+    assert_eq!(office.say(&id, 1, "release", json!({ "hold": "case-7" })).0, StatusCode::OK);
+    let closed = office.until(&id, "CLOSED_FULFILLED");
+    assert_eq!(closed["certificates"].as_array().unwrap().len(), 2);
+    assert_eq!(found(&server, &installation, "one").len(), 0);
+    let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+    assert_eq!(report.verdict, Verdict::Verified);
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_run_ends_every_effect_once() {
+    let (installation, second) = installation();
+    let mut server = installation.start();
+    for number in 0..3 {
+        server.post_event(&installation, &event("one", number));
+    }
+    let (id, plan) = {
+        let office = Office::open(&server, &installation, &second);
+        let id = office.request("ERASURE", "one");
+        office.verify(&id);
+        let plan = office.until(&id, "PLANNED")["plan"]["hash"].clone();
+        assert_eq!(office.say(&id, 0, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
+        assert_eq!(office.say(&id, 1, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
+        (id, plan)
+    };
+    for wait_ms in [0, 5, 15, 40, 80] {
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        server.kill();
+        server = installation.start();
+    }
+    let office = Office::open(&server, &installation, &second);
+    let started = Instant::now();
+    while office.get(&format!("/{id}")).0 == StatusCode::SERVICE_UNAVAILABLE {
+        assert!(started.elapsed() < PATIENCE);
+    }
+    let closed = office.until(&id, "CLOSED_FULFILLED");
+    assert!(started.elapsed() < Duration::from_secs(5), "it goes on within five seconds");
+    assert_eq!(closed["plan"]["hash"], plan);
+    let names = steps(&closed);
+    let count = |name: &str| names.iter().filter(|one| **one == name).count();
+    assert_eq!(count("TASK_INTENT"), count("TASK_OUTCOME"), "{names:?}");
+    for once in ["DSR_FROZEN", "DSR_RECEIPTED", "DSR_CLOSED"] {
+        assert_eq!(count(once), 1, "{names:?}");
+    }
+    let of_request = found(&server, &installation, closed["recordId"].as_str().unwrap());
+    assert_eq!(
+        of_request.len(),
+        names.len() + 3,
+        "one deletion for each interaction, however often it was tried"
+    );
+    let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+    assert_eq!(report.verdict, Verdict::Verified);
+}
