@@ -8,7 +8,7 @@ use super::{Cli, Failure};
 use crate::exit::Exit;
 
 /// Types of the configuration that are sections of their own.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "Vault",
     "Limits",
     "Validation",
