@@ -183,7 +183,7 @@ pub struct BenchArgs {
     /// Measure identity instead: decisions in memory, and durable questions beside plain events.
     #[arg(long, conflicts_with = "vs")]
     pub identity: bool,
-    /// Identifiers that are known in memory, with `--identity`; 10 million take about 5 GB.
+    /// Identifiers that are known in memory, with `--identity`; 10 million take about 2.5 GB.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
     pub identifiers: u64,
     /// Connections that send at the same time.
