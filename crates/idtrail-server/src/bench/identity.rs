@@ -103,9 +103,9 @@ fn observation(number: u64, contact: u64, people: u64) -> (Observation, Recorded
     let mail = sighting(IdentifierType::EMAIL, person);
     let sightings = match number / people {
         0 => vec![phone],
-        1 if person % BOTH_EVERY == 0 => vec![phone, mail],
+        1 if person.is_multiple_of(BOTH_EVERY) => vec![phone, mail],
         1 => vec![mail],
-        _ if number % BOTH_EVERY == 0 => vec![phone, mail],
+        _ if number.is_multiple_of(BOTH_EVERY) => vec![phone, mail],
         _ => vec![phone],
     };
     let mut id = [0; 16];
