@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_decision_is_counted_and_the_customer_of_500_falls_apart() {
-        let report = measure(&OsClock::new(), 2_000).unwrap();
+        let report = measure(&OsClock::default(), 2_000).unwrap();
         assert_eq!((report.identifiers, report.latency.count()), (2_000, 200));
         assert!(report.fold_per_second > 0.0 && report.resolves_per_second > 0.0 && report.split_ns > 0);
     }
