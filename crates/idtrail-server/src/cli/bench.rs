@@ -39,6 +39,9 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     if args.sinks {
         return super::bench_sinks::run(context, args);
     }
+    if args.identity {
+        return super::bench_identity::run(context, args);
+    }
     let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
     let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
     let (made, key) = prepare(context, &dir, "")?;
@@ -106,7 +109,7 @@ pub(super) fn prepare(
     let made = init::create(context, &args, &format!("listen = \"127.0.0.1:0\"\n{config}"))?;
     let settings = Settings::load(&*context.disk, &made.config)?;
     let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
-    let roles: RoleSet = [Role::Ingest].into_iter().collect();
+    let roles: RoleSet = [Role::Ingest, Role::Resolve].into_iter().collect();
     let new = NewKey { env: "bench".to_owned(), name: "bench".to_owned(), roles, expires_ms: None };
     let key = store.create_key(&*context.entropy, context.clock.wall_ms(), new)?;
     Ok((made, key.secret.to_string()))

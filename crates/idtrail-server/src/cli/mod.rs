@@ -21,6 +21,7 @@ use crate::settings::{Settings, SettingsError};
 
 pub mod backup;
 pub mod bench;
+mod bench_identity;
 mod bench_sinks;
 pub mod client;
 pub mod config;
@@ -179,6 +180,12 @@ pub struct BenchArgs {
     /// Measure this beside idtrail, in turns.
     #[arg(long, value_enum, value_name = "SYSTEM")]
     pub vs: Option<Rival>,
+    /// Measure identity instead: decisions in memory, and durable questions beside plain events.
+    #[arg(long, conflicts_with = "vs")]
+    pub identity: bool,
+    /// Identifiers that are known in memory, with `--identity`; 10 million take about 2.5 GB.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
+    pub identifiers: u64,
     /// Connections that send at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub connections: u32,

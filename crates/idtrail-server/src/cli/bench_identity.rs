@@ -1,0 +1,123 @@
+//! `idtrail bench --identity`: how fast identity decides in memory, and what a durable question costs beside a plain event.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use serde_json::json;
+
+use super::bench::{median, prepare, requests};
+use super::{BenchArgs, Context, Failure, OrExit as _, init, serve};
+use crate::bench::identity;
+use crate::bench::load::{self, End, Plan};
+use crate::exit::Exit;
+use crate::serve::Server;
+use crate::settings::Settings;
+
+const PEOPLE: u64 = 100_000;
+const QUESTIONS_MADE: u64 = 8192;
+
+/// Measures and says what came out.
+///
+/// # Errors
+/// A failure with its exit code.
+#[allow(clippy::cast_precision_loss, reason = "times are shown with three digits")]
+pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
+    let memory = identity::measure(&*context.clock, args.identifiers).or_exit(Exit::Io)?;
+    let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
+    let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
+    let (made, key) = prepare(context, &dir, "")?;
+    let settings = Settings::load(&*context.disk, &made.config)?;
+    let kek = init::kek(context, &settings)?;
+    let runtime = serve::runtime()?;
+    let server =
+        runtime.block_on(Server::bind(init::ports(context), &settings, kek)).map_err(serve::failure)?;
+    let address = server.address();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = runtime.spawn(server.run(async {
+        // A closed channel ends the server as a message would.
+        let _ = stopped.await;
+    }));
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        let measured = |requests| {
+            let end = End::After(Duration::from_secs(u64::from(args.seconds)));
+            let plan = Plan { address, connections: args.connections, end };
+            let report = load::run_blocking(plan, requests, Arc::clone(&context.clock)).or_exit(Exit::Io)?;
+            if report.successes() == report.count() {
+                return Ok(report);
+            }
+            let message = format!("not everything was accepted: {:?}", report.statuses);
+            Err(Failure::message(Exit::Io, message))
+        };
+        let events = measured(requests(context, &address.to_string(), &key, round)?)?;
+        let questions = measured(questions(&address.to_string(), &key, round))?;
+        rounds.push((events, questions));
+    }
+    let _ = stop.send(());
+    runtime.block_on(running).or_exit(Exit::Io)?.map_err(serve::failure)?;
+    let of = |which: fn(&(load::Report, load::Report)) -> f64| median(rounds.iter().map(which).collect());
+    let (events, questions) = (of(|(events, _)| events.rate()), of(|(_, questions)| questions.rate()));
+    let cost = events / questions;
+    let p99_us = of(|(_, questions)| questions.p99_us() as f64);
+    let us = |ns: u64| ns as f64 / 1000.0;
+    let mut out = std::io::stdout().lock();
+    if context.globals.json {
+        let summary = json!({
+            "identifiers": memory.identifiers, "foldPerSecond": memory.fold_per_second,
+            "foldMaxUs": us(memory.fold_max_ns), "resolvesPerSecond": memory.resolves_per_second,
+            "p50Us": us(memory.latency.quantile_ns(500)), "p99Us": us(memory.latency.quantile_ns(990)),
+            "maxUs": us(memory.max_ns), "splitMs": us(memory.split_ns) / 1000.0,
+            "eventsPerSecond": events, "durableResolvesPerSecond": questions, "cost": cost, "durableP99Us": p99_us,
+        });
+        writeln!(out, "{summary}")?;
+        return Ok(Exit::Ok);
+    }
+    writeln!(out, "in memory, one thread, {} identifiers", memory.identifiers)?;
+    let (rate, max) = (memory.fold_per_second, us(memory.fold_max_ns));
+    writeln!(out, "  becoming known  {rate:>9.0}/s   longest {max:.0} µs")?;
+    let (p50, p99) = (us(memory.latency.quantile_ns(500)), us(memory.latency.quantile_ns(990)));
+    let (rate, max) = (memory.resolves_per_second, us(memory.max_ns));
+    writeln!(out, "  resolve         {rate:>9.0}/s   p50 {p50:.2} µs, p99 {p99:.2} µs, longest {max:.0} µs")?;
+    writeln!(out, "  split of 500    {:>9.2} ms", us(memory.split_ns) / 1000.0)?;
+    writeln!(
+        out,
+        "durable over HTTP, {} connections, median of {} rounds of {} s, in turns",
+        args.connections, args.rounds, args.seconds
+    )?;
+    writeln!(out, "  plain event     {events:>9.0}/s")?;
+    writeln!(out, "  resolve         {questions:>9.0}/s   p99 {p99_us:.0} µs")?;
+    writeln!(out, "  cost            {cost:>9.2}")?;
+    writeln!(out, "data of the run: {} (delete it when you are done)", dir.display())?;
+    Ok(Exit::Ok)
+}
+
+/// Returns a maker of questions, made before as the events are: only the interaction's id is new in each.
+fn questions(host: &str, key: &str, round: u32) -> load::MakeRequest {
+    let begin = "call-00000000-0000-0000-0000-";
+    let mut made = Vec::new();
+    for number in 0..QUESTIONS_MADE {
+        let person = (u64::from(round) * QUESTIONS_MADE + number).wrapping_mul(2_654_435_761) % PEOPLE;
+        let body = json!({
+            "interactionId": format!("{begin}000000000000"),
+            "channelType": "VOICE",
+            "identifiers": [{ "type": "phone", "value": format!("+1415{:07}", 2_000_000 + person) }],
+        });
+        let body = body.to_string();
+        let request = format!(
+            "POST /api/v1/identity/resolve HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let at = request.find(begin).map_or(0, |at| at + begin.len());
+        made.push((request.into_bytes(), at));
+    }
+    Arc::new(move |number, request| {
+        let Some((bytes, at)) = made.get((number % QUESTIONS_MADE) as usize) else { return };
+        request.extend_from_slice(bytes);
+        let id = (u64::from(round) << 32 | number).to_be_bytes();
+        if let (Some(target), [_, _, id @ ..]) = (request.get_mut(*at..at + 12), &id) {
+            HEXLOWER.encode_mut(id, target);
+        }
+    })
+}
