@@ -181,6 +181,12 @@ impl TokenKeys {
         Some(Sighting::new(raw.kind(), self.token(self.newest(), &raw), Assurance::CLAIMED))
     }
 
+    /// Returns the names of the legacy specifications of a type.
+    pub fn legacy_specs(&self, kind: IdentifierType) -> impl Iterator<Item = &str> {
+        let of_kind = self.legacy.iter().filter(move |(spec, _)| spec.kind == kind.number());
+        of_kind.map(|(spec, _)| spec.id.as_str())
+    }
+
     /// Returns how a legacy hash without its value was seen, hashed again under our key. Its assurance is NETWORK at most:
     /// whoever knows the salt can make such hashes.
     ///

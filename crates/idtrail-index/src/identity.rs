@@ -79,7 +79,8 @@ pub fn event_hash_specs() -> impl Iterator<Item = LegacyHashSpec> {
 
 /// Reads a token or a hash from elsewhere as an identifier of a type.
 ///
-/// `scheme` is how it was made: that of this system's tokens, or anything else for the hash that events carry.
+/// `scheme` is how it was made: that of this system's tokens, a configured specification, or anything else for the hash
+/// that events carry.
 pub fn hashed(keys: &TokenKeys, kind: IdentifierType, text: &str, scheme: Option<&str>) -> Option<Sighting> {
     if EXAMPLES.contains(&text) {
         return None;
@@ -87,6 +88,9 @@ pub fn hashed(keys: &TokenKeys, kind: IdentifierType, text: &str, scheme: Option
     if scheme.is_some_and(|scheme| scheme.starts_with(TOKEN_SCHEME)) {
         let token = IdentifierToken::try_from(text).ok()?;
         return Some(Sighting::new(kind, token, Assurance::NETWORK));
+    }
+    if let Some(spec) = scheme.filter(|scheme| keys.legacy_specs(kind).any(|known| known == *scheme)) {
+        return keys.legacy_sighting(spec, text, Assurance::NETWORK).ok();
     }
     let (_, _, spec, _) = HASHES.iter().find(|(known, ..)| *known == kind)?;
     keys.legacy_sighting(spec, text, Assurance::NETWORK).ok()

@@ -66,6 +66,8 @@ pub struct Config {
     pub sinks: Option<BTreeMap<String, Sink>>,
     /// Sinks that operators add without a restart.
     pub sink_api: Option<SinkApi>,
+    /// How identifiers become tokens.
+    pub identity: Option<Identity>,
 }
 
 /// Where a secret is: exactly one of the two.
@@ -277,4 +279,45 @@ pub struct SinkApi {
     /// Database servers, `host:port`, that sinks may connect to which were added over the API. Without it nobody could keep
     /// such a sink from reaching machines that only this server can reach. Default: none.
     pub hosts: Option<Vec<String>>,
+}
+
+/// The section `[identity]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Numbers of the contact centre itself, `+` and digits; a `*` at the end stands for the rest. They name nobody, so that a
+    /// transferred call does not name its trunk. Default: none.
+    pub own_numbers: Option<Vec<String>>,
+    /// Other values that name nobody, in their normal form (`+4930123`, `desk@example.com`, `crm:4711`); a `*` at the end
+    /// stands for anything. Withheld and toll-free numbers and role mailboxes never name anybody. Default: none.
+    pub blocked: Option<Vec<String>>,
+    /// Systems that issue account numbers: names of lower-case letters and digits, which requests send as `namespace`. Raw
+    /// account numbers of others are refused. Default: none.
+    pub issuers: Option<Vec<String>>,
+    /// File with the salt of hashes in events whose `hashScheme` is none of `legacy_hash`: SHA-256 of the value with the salt
+    /// behind it. With it such events join whoever shows the value. Line ends at its end do not count. Default: no salt.
+    pub event_salt_file: Option<PathBuf>,
+    /// How other systems hash identifiers; `[[identity.legacy_hash]]`, one section each. Default: none.
+    pub legacy_hash: Option<Vec<LegacyHash>>,
+}
+
+/// A section `[[identity.legacy_hash]]`. It must stay as it is as long as events with its hashes are kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LegacyHash {
+    /// Its name, which events send as `hashScheme`. It is part of the tokens and can never be changed. No default.
+    pub id: Option<String>,
+    /// What is hashed: `phone`, `email` or `account`. No default.
+    pub r#type: Option<String>,
+    /// `sha256` or `sha512`. Default: `sha256`.
+    pub algorithm: Option<String>,
+    /// The text that is hashed, with `{value}` and `{salt}`. Default: `{value}{salt}`.
+    pub template: Option<String>,
+    /// File with the salt. Line ends at its end do not count. Default: no salt.
+    pub salt_file: Option<PathBuf>,
+    /// The forms in which values were hashed: `canonical` (E.164, the address in lower case, issuer and number), `tel_uri`,
+    /// `digits`, `without_issuer`. Default: `canonical`.
+    pub formats: Option<Vec<String>>,
+    /// `hex` or `base64`. Default: `hex`.
+    pub encoding: Option<String>,
 }

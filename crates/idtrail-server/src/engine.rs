@@ -99,6 +99,15 @@ pub enum EngineError {
         /// The directory of the log.
         path: PathBuf,
     },
+    /// A salt of `[identity]` is not where the configuration says.
+    #[error("a salt of [identity] cannot be read")]
+    SaltFile(#[from] crate::settings::SettingsError),
+    /// A salt of `[identity]` is no text.
+    #[error("a salt of [identity] is no UTF-8. path={}", path.display())]
+    Salt {
+        /// The file.
+        path: PathBuf,
+    },
     /// The index could not be opened.
     #[error("the index could not be opened")]
     Index(#[source] IndexError),
@@ -332,7 +341,7 @@ impl Engine {
         let log_dir = origins::directory(&settings.data_dir, number);
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
         let place = Place::new(Kind::Events, &settings.data_dir, &settings.origin, number);
-        let hasher = Arc::new(identity::with_identifiers(hasher, &vault, settings)?);
+        let hasher = Arc::new(identity::with_identifiers(hasher, &vault, settings, &*ports.disk)?);
         let lookup = index::open(&ports, settings, &place, &hasher, vault.epoch())?;
         let suppression = vault.suppression().clone();
         let identity = Identity::default();

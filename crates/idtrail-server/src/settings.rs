@@ -21,8 +21,10 @@ use zeroize::Zeroizing;
 use crate::config::{Config, SecretSource};
 
 mod effective;
+mod identity;
 mod network;
 mod sinks;
+pub use identity::{IdentitySettings, LegacyHashSettings};
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};
 pub use sinks::SinkApiSettings;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub sinks: Vec<SinkSettings>,
     /// Sinks that operators add without a restart.
     pub sink_api: SinkApiSettings,
+    /// How identifiers become tokens.
+    pub identity: IdentitySettings,
 }
 
 /// Many events in one request.
@@ -329,6 +333,7 @@ impl Settings {
             },
             sinks: check.sinks(config.sinks.unwrap_or_default(), &data_dir)?,
             sink_api: check.sink_api(config.sink_api.unwrap_or_default())?,
+            identity: check.identity(config.identity.unwrap_or_default())?,
             origin,
             data_dir,
         })

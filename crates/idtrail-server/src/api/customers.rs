@@ -3,6 +3,9 @@
 //! An id that was never given, one that was erased and one that stands for an anonymous interaction are answered alike:
 //! from outside nobody can tell them apart.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -19,11 +22,14 @@ use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
 use super::identity::{durably, type_name};
-use super::{AppState, answer};
+use super::{AppState, answer, blocking, events};
 use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::openapi;
 use crate::problem::Problem;
+
+/// Proofs that one explanation holds.
+const RECEIPTS_MAX: usize = 100;
 
 /// When a customer is looked at.
 #[derive(Debug, Deserialize)]
@@ -118,13 +124,13 @@ pub async fn show(
             _ => known.closure(&subject).map(|found| (found.customer.gcid, customer(engine, &found))),
         }
     };
-    one(&state, &reader, "show_customer", read).await
+    Ok(answer(StatusCode::OK, &one(&state, &reader, "show_customer", read).await?))
 }
 
 /// Says why identifiers belong to one customer
 ///
-/// The path of evidence from the strongest identifier to each of the others, with the leaves that it rests on, and the
-/// links that were refused.
+/// The path of evidence from the strongest identifier to each of the others, with the leaves that it rests on, each with a
+/// proof that it is in its log, and the links that were refused.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 429 or 503.
@@ -156,16 +162,54 @@ pub async fn explain(
         named(known, gcid)?;
         known.explain(&Subject::Customer(gcid)).map(|why| (why.gcid, explanation(engine, &why)))
     };
-    one(&state, &reader, "explain_customer", read).await
+    let mut why = one(&state, &reader, "explain_customer", read).await?;
+    let engine = Arc::clone(state.engine());
+    let why = blocking(move || {
+        let (receipts, left_out) = receipts(&engine, &why)?;
+        if let Value::Object(members) = &mut why {
+            members.insert("receipts".to_owned(), receipts.into());
+            members.insert("receiptsLeftOut".to_owned(), left_out.into());
+        }
+        Ok(why)
+    });
+    Ok(answer(StatusCode::OK, &why.await?))
 }
 
-/// Answers what is read of one customer, once the access is recorded under the customer's id of that state.
-async fn one(
+/// Proves that the leaves of an explanation are in their logs: at most 100, in the order of the logs, and how many more there
+/// are.
+fn receipts(engine: &Engine, why: &Value) -> Result<(Vec<Value>, usize), Problem> {
+    let list =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let place = |one: &Value| Some((one.get("origin")?.as_str()?.to_owned(), one.get("index")?.as_u64()?));
+    let links = list(why, "links");
+    let places: BTreeSet<(String, u64)> =
+        links.iter().flat_map(|link| list(link, "evidence")).filter_map(|one| place(&one)).collect();
+    let left_out = places.len().saturating_sub(RECEIPTS_MAX);
+    let mut all = Vec::with_capacity(places.len() - left_out);
+    for (origin, index) in places.into_iter().take(RECEIPTS_MAX) {
+        let log = engine.log_named(&origin).ok_or_else(Problem::internal)?;
+        let receipt = events::receipt(&log, LogIndex::new(index), Vec::new()).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "evidence cannot be proved");
+            Problem::unavailable("the evidence cannot be proved", 5)
+        })?;
+        all.push(json!({
+            "origin": receipt.origin,
+            "index": receipt.index,
+            "leafHash": receipt.leaf_hash,
+            "treeSize": receipt.tree_size,
+            "proof": receipt.proof,
+        }));
+    }
+    Ok((all, left_out))
+}
+
+/// Returns what is read of one customer, once the access is recorded under the customer's id of that state.
+pub(super) async fn one(
     state: &AppState,
     reader: &Reader,
     operation: &'static str,
     read: impl FnOnce(&Engine, &Known) -> Result<(GlobalCustomerId, Value), IdentityError> + Send + 'static,
-) -> Result<Response, Problem> {
+) -> Result<Value, Problem> {
     let (timeout, route) = (state.request_timeout(), Route { operation, purpose: "AUDIT" });
     let found = disclose(state.engine(), reader, route, move |engine, shown| {
         let (found, next) = engine.identity().read(|known| read(engine, known));
@@ -175,23 +219,23 @@ async fn one(
         shown.about(Some(gcid));
         Ok(found)
     });
-    Ok(answer(StatusCode::OK, &found.await?))
+    found.await
 }
 
-fn admit(state: &AppState, reader: &Reader, gcid: &str) -> Result<GlobalCustomerId, Problem> {
+pub(super) fn admit(state: &AppState, reader: &Reader, gcid: &str) -> Result<GlobalCustomerId, Problem> {
     reader.admit(state, &[Role::Dpo, Role::Auditor])?;
     // An id that cannot be one is as little there as one that was never given.
     GlobalCustomerId::try_from(gcid).map_err(|_| not_found())
 }
 
 /// Goes on only for a customer who is known by more than an interaction.
-fn named(known: &Known, gcid: GlobalCustomerId) -> Result<(), IdentityError> {
+pub(super) fn named(known: &Known, gcid: GlobalCustomerId) -> Result<(), IdentityError> {
     let customer = known.customer(&gcid)?;
     let is_named = customer.identifiers.iter().any(|owned| owned.identifier.kind != types::INTERACTION);
     if is_named { Ok(()) } else { Err(IdentityError::NotKnown { what: "customer" }) }
 }
 
-fn not_found() -> Problem {
+pub(super) fn not_found() -> Problem {
     Problem::not_found("there is no customer of this id")
 }
 

@@ -17,8 +17,8 @@ use idtrail_identity::{Assurance, IdentifierState, Sighting};
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{OBSERVATION_MEMBER, hashed, interaction, reference};
 use idtrail_index::trail::{Command, Refusal, Resolution};
-use idtrail_log::Reference;
 use idtrail_log::commit::Answer;
+use idtrail_log::{LogError, Reference};
 use idtrail_tlog::LogIndex;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -35,6 +35,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Identifiers of one request, the other tokens of the same values included.
 const IDENTIFIERS_MAX: usize = 32;
 const TEXT_CHARS_MAX: usize = 256;
+/// The shortest text that may be a hash: 32 bytes in base64 without padding.
+const HASH_CHARS_MIN: usize = 43;
 /// The types that can be sent, by name.
 const TYPES: [(&str, IdentifierType); 9] = [
     ("phone", IdentifierType::PHONE),
@@ -88,25 +90,76 @@ pub async fn resolve(
     let idempotency = events::idempotency_key(&headers)?;
     let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
     let engine = state.engine();
-    let Taken { request, blocked } = take(engine, value)?;
-    let dedupe = idempotency.unwrap_or_else(|| {
-        let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
-        Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
-    });
-    let command = Command::resolve(engine.hasher(), request, system.name(), None, dedupe);
-    let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
-    let outcome = tokio::time::timeout(state.request_timeout(), receiver)
-        .await
-        .map_err(|_| Problem::unavailable("the decision was not stored in time; it may be stored later", 1))?
-        .map_err(|_| Problem::unavailable("the log has stopped", 5))?
-        .map_err(|error| events::unavailable(&error))?;
+    let question = Question::ask(engine, system.name(), value, idempotency)?;
+    let outcome = question.settled(state.request_timeout()).await?;
+    let engine = Arc::clone(engine);
+    let (status, decided) = blocking(move || settle(&engine, outcome)).await?;
+    Ok(answer(status, &decided))
+}
+
+/// A question that the log was handed.
+pub(crate) struct Question {
+    receiver: tokio::sync::oneshot::Receiver<Outcome>,
+    blocked: Vec<Value>,
+}
+
+type Outcome = Result<Answer<Refusal>, LogError>;
+
+/// What the log made of a question, not read yet.
+pub(crate) struct Settled {
+    answer: Answer<Refusal>,
+    blocked: Vec<Value>,
+}
+
+impl Question {
+    /// Reads a question and hands it to the log. The raw values are wiped before this returns.
+    ///
+    /// # Errors
+    /// 422 with every place that is wrong, or 503.
+    pub(crate) fn ask(
+        engine: &Engine,
+        system: &str,
+        value: Value,
+        id: Option<Dedupe<'static>>,
+    ) -> Result<Self, Problem> {
+        let Taken { request, blocked } = take(engine, value)?;
+        let dedupe = id.unwrap_or_else(|| {
+            let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
+            Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
+        });
+        let command = Command::resolve(engine.hasher(), request, system, None, dedupe);
+        let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
+        Ok(Self { receiver, blocked })
+    }
+
+    /// Waits until the decision is on disk.
+    ///
+    /// # Errors
+    /// 503.
+    pub(crate) async fn settled(self, timeout: std::time::Duration) -> Result<Settled, Problem> {
+        let answer = tokio::time::timeout(timeout, self.receiver)
+            .await
+            .map_err(|_| {
+                Problem::unavailable("the decision was not stored in time; it may be stored later", 1)
+            })?
+            .map_err(|_| Problem::unavailable("the log has stopped", 5))?
+            .map_err(|error| events::unavailable(&error))?;
+        Ok(Settled { answer, blocked: self.blocked })
+    }
+}
+
+/// Reads the decision that a question led to. May wait for the disk.
+///
+/// # Errors
+/// 409 or 503.
+pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Value), Problem> {
     let own = |index| Reference { origin: engine.ordinal(), index };
-    let (status, place) = match outcome {
+    let (status, place) = match settled.answer {
         Answer::Appended { first, .. } => (StatusCode::CREATED, own(first)),
         Answer::Existing(index) => (StatusCode::OK, own(index)),
         Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
-            return Ok(answer(StatusCode::OK, &json!({ "status": "erased", "erased": true })));
+            return Ok((StatusCode::OK, json!({ "status": "erased", "erased": true })));
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             return Err(Problem::conflict(events::CONFLICT));
@@ -115,9 +168,7 @@ pub async fn resolve(
             return Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5));
         }
     };
-    let engine = Arc::clone(engine);
-    let decided = blocking(move || decided(&engine, place, &blocked)).await?;
-    Ok(answer(status, &decided))
+    Ok((status, decided(engine, place, &settled.blocked)?))
 }
 
 /// Turns identifiers into tokens
@@ -332,7 +383,11 @@ pub(crate) fn identifier(engine: &Engine, item: &mut Value) -> Result<Given, &'s
             found(Sighting::new(*kind, token, assurance))
         }
         (None, None, Some(hash)) => {
-            let seen = hashed(keys, *kind, hash, None).ok_or("hash is not usable for its type")?;
+            let scheme = text("hashScheme");
+            if scheme.is_some_and(|scheme| keys.legacy_specs(*kind).all(|known| known != scheme)) {
+                return Err("hashScheme is not configured for its type");
+            }
+            let seen = hashed(keys, *kind, hash, scheme).ok_or("hash is not usable for its type")?;
             found(Sighting { assurance: assurance.min(Assurance::NETWORK), ..seen })
         }
         _ => Err("exactly one of value, token and hash must be there"),
@@ -460,12 +515,13 @@ fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value
 pub(crate) fn readings(hasher: &Hasher, text: &str) -> Vec<idtrail_identity::Identifier> {
     let mut readings = vec![reference(&hasher.customer(text)).identifier];
     if let Some(keys) = hasher.identifiers()
-        && text.len() >= 64
+        && text.len() >= HASH_CHARS_MIN
     {
         let token = IdentifierToken::try_from(text).ok();
         for (_, kind) in TYPES {
             readings.extend(token.map(|token| idtrail_identity::Identifier { kind, token }));
-            readings.extend(hashed(keys, kind, text, None).map(|seen| seen.identifier));
+            let schemes = keys.legacy_specs(kind).map(Some).chain([None]);
+            readings.extend(schemes.filter_map(|scheme| Some(hashed(keys, kind, text, scheme)?.identifier)));
         }
     }
     readings

@@ -41,10 +41,12 @@ mod intake;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
+pub mod resolve_batch;
 pub mod shred;
 pub mod sinks;
 pub mod steward;
 pub mod tiles;
+pub mod timeline;
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -203,6 +205,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(quarantine::discard))
         .routes(routes!(quarantine::balance))
         .routes(routes!(identity::resolve))
+        .routes(routes!(resolve_batch::resolve_batch))
         .routes(routes!(identity::tokenize))
         .routes(routes!(identity::lookup))
         .routes(routes!(steward::assert))
@@ -212,6 +215,8 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(steward::quarantine))
         .routes(routes!(customers::show))
         .routes(routes!(customers::explain))
+        .routes(routes!(timeline::timeline))
+        .routes(routes!(timeline::aliases))
         .routes(routes!(dsar::audit_trail))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))

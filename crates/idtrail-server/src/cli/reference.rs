@@ -8,7 +8,7 @@ use super::{Cli, Failure};
 use crate::exit::Exit;
 
 /// Types of the configuration that are sections of their own.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "Vault",
     "Limits",
     "Validation",
@@ -22,6 +22,7 @@ const SECTIONS: [&str; 13] = [
     "Batch",
     "Quarantine",
     "SinkApi",
+    "Identity",
 ];
 
 /// Arguments of `reference`.
@@ -152,6 +153,7 @@ fn configuration(source: &str) -> String {
             }
             text.push_str("| key | meaning |\n|---|---|\n");
         } else if let Some((name, kind)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(':')) {
+            let name = name.trim_start_matches("r#");
             let is_section = SECTIONS.iter().any(|section| kind.contains(&format!("<{section}>")));
             let name = if is_section { format!("[{name}]") } else { name.to_owned() };
             text.push_str(&format!("| `{name}` | {} |\n", comment.join(" ").replace('|', "\\|")));

@@ -1,10 +1,11 @@
 //! What identity resolution needs of an installation: the keys of identifiers and how values are brought into their form.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use idtrail_event::Pepper;
-use idtrail_identity::normalise::{Normaliser, NormaliserConfig};
+use idtrail_identity::normalise::Normaliser;
 use idtrail_identity::tokens::TokenKeys;
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{Identity, event_hash_specs};
@@ -13,31 +14,45 @@ use idtrail_index::seal::{self, OpenError};
 use idtrail_index::trail::Trail;
 use idtrail_log::LogError;
 use idtrail_log::shell::Log;
+use idtrail_port::Disk;
 use idtrail_tlog::LogIndex;
 use idtrail_vault::{Keyring, Vault};
 use zeroize::Zeroizing;
 
 use super::EngineError;
 use super::origins::Earlier;
-use crate::settings::Settings;
+use crate::settings::{SecretRef, Settings};
 
 /// Adds the keys of identifiers: every pepper of the vault, newest first, so that older tokens lead to the same person.
 pub(super) fn with_identifiers(
     hasher: Hasher,
     vault: &Vault,
     settings: &Settings,
+    disk: &dyn Disk,
 ) -> Result<Hasher, EngineError> {
     let mut versions: Vec<u32> = vault.pepper_versions().collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     let peppers = versions.into_iter().filter_map(|version| vault.pepper_at(version));
     let peppers = peppers.map(|pepper| Pepper::new(*pepper.expose())).collect();
-    let specs = event_hash_specs().map(|spec| (spec, Zeroizing::new(String::new())));
-    Ok(hasher.with_identifiers(TokenKeys::new(&settings.tenant, peppers, specs.collect())?))
+    let event_salt = salt(settings.identity.event_salt_file.as_deref(), disk)?;
+    let mut specs: Vec<_> = event_hash_specs().map(|spec| (spec, event_salt.clone())).collect();
+    for one in &settings.identity.legacy_hashes {
+        specs.push((one.spec.clone(), salt(one.salt_file.as_deref(), disk)?));
+    }
+    Ok(hasher.with_identifiers(TokenKeys::new(&settings.tenant, peppers, specs)?))
 }
 
 /// Returns what brings raw identifiers into their form.
-pub(super) fn normaliser(_settings: &Settings) -> Result<Normaliser, EngineError> {
-    Ok(Normaliser::new(NormaliserConfig::default())?)
+pub(super) fn normaliser(settings: &Settings) -> Result<Normaliser, EngineError> {
+    Ok(Normaliser::new(settings.identity.normaliser.clone())?)
+}
+
+/// Reads a salt. A line end that an editor put behind it is no part of it.
+fn salt(file: Option<&Path>, disk: &dyn Disk) -> Result<Zeroizing<String>, EngineError> {
+    let Some(file) = file else { return Ok(Zeroizing::new(String::new())) };
+    let bytes = SecretRef::File(file.to_owned()).read(disk, &|_| None)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| EngineError::Salt { path: file.to_owned() })?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
 /// How long decisions may take to become durable before the log is read anew.

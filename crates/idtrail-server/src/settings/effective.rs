@@ -115,6 +115,7 @@ impl Settings {
             ]),
         );
         put("sink_api", table([("hosts", list(self.sink_api.hosts.iter().map(|one| text(one))))]));
+        put("identity", super::identity::effective(&self.identity));
         if !self.sinks.is_empty() {
             put("sinks", super::sinks::effective(&self.sinks));
         }

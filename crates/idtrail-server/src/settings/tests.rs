@@ -46,6 +46,7 @@ fn defaults_are_the_documented_ones() {
         quarantine: QuarantineSettings { keep_ms: 30 * 86_400_000, entries_max: 100_000 },
         sinks: vec![],
         sink_api: SinkApiSettings::default(),
+        identity: IdentitySettings::default(),
     };
     assert_eq!(settings, expected);
 }
@@ -355,6 +356,49 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
                 assert!(problem.contains(part), "{text}: {problem}");
             }
             other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn identity_is_read_and_written_back() {
+    let text = format!(
+        "{SMALL}[identity]\nown_numbers = [\"+4930999*\"]\nblocked = [\"desk@example.com\"]\nissuers = [\"crm\"]\n\
+         event_salt_file = \"salt\"\n[[identity.legacy_hash]]\nid = \"flow-2024\"\ntype = \"phone\"\n\
+         formats = [\"tel_uri\", \"digits\"]\nsalt_file = \"/etc/salt\"\n\
+         [[identity.legacy_hash]]\nid = \"crm\"\ntype = \"email\"\nalgorithm = \"sha512\"\nencoding = \"base64\"\n"
+    );
+    let settings = parse(&text).unwrap();
+    assert_eq!(settings.identity.normaliser.own_numbers, ["+4930999*"]);
+    assert_eq!(settings.identity.event_salt_file.as_deref(), Some(Path::new("/etc/idtrail/salt")));
+    assert_eq!(settings.identity.legacy_hashes.len(), 2);
+    let again = parse(&toml::to_string(&settings.effective()).unwrap()).unwrap();
+    assert_eq!(again, settings);
+}
+
+#[test]
+fn identity_that_makes_no_sense_is_refused_by_its_key() {
+    let hash = "[[identity.legacy_hash]]\nid = \"x\"\ntype = \"phone\"\n";
+    for (section, key) in [
+        ("[identity]\nown_numbers = [\"030999\"]\n".to_owned(), "identity.own_numbers"),
+        ("[identity]\nblocked = [\"*\"]\n".to_owned(), "identity.blocked"),
+        ("[identity]\nissuers = [\"C R M\"]\n".to_owned(), "identity.issuers"),
+        (
+            "[[identity.legacy_hash]]\nid = \"event-phone\"\ntype = \"phone\"\n".to_owned(),
+            "identity.legacy_hash.id",
+        ),
+        ("[[identity.legacy_hash]]\nid = \"x\"\ntype = \"device\"\n".to_owned(), "identity.legacy_hash.type"),
+        (format!("{hash}algorithm = \"md5\"\n"), "identity.legacy_hash.algorithm"),
+        (format!("{hash}template = \"{{salt}}\"\n"), "identity.legacy_hash.template"),
+        (format!("{hash}template = \"{{value}}\"\nsalt_file = \"s\"\n"), "identity.legacy_hash.salt_file"),
+        (format!("{hash}formats = []\n"), "identity.legacy_hash.formats"),
+        (format!("{hash}formats = [\"e164\"]\n"), "identity.legacy_hash.formats"),
+        (format!("{hash}encoding = \"base58\"\n"), "identity.legacy_hash.encoding"),
+        (format!("{hash}{hash}"), "identity.legacy_hash.id"),
+    ] {
+        match parse(&format!("{SMALL}{section}")) {
+            Err(SettingsError::Key { key: found, .. }) => assert_eq!(found, key, "{section}"),
+            other => panic!("{section}: {other:?}"),
         }
     }
 }

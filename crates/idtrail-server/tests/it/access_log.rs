@@ -278,6 +278,8 @@ fn no_route_discloses_without_the_document_saying_so() {
     disclosing.sort();
     let expected = [
         "audit_trail",
+        "customer_aliases",
+        "customer_timeline",
         "explain_customer",
         "list_accesses",
         "list_events",

@@ -18,6 +18,7 @@ mod cluster;
 mod commands;
 mod damaged_disk;
 mod identity;
+mod identity_more;
 mod intake;
 mod kills;
 mod network;
