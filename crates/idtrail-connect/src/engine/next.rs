@@ -7,6 +7,8 @@ use crate::verdict::{Failure, Status};
 
 /// Entries that one read asks for, at most, and that the queue holds, at most.
 const READ_ENTRIES_MAX: usize = 4096;
+/// Bytes of JSON that one read asks for: opened events take several times that in memory until they are rows.
+const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 const QUEUE_ENTRIES_MAX: usize = 4 * READ_ENTRIES_MAX;
 
 impl Engine {
@@ -203,7 +205,7 @@ impl Engine {
             actions.push(Action::Read {
                 from: self.next_read,
                 entries_max: READ_ENTRIES_MAX.min(self.settings.limits.rows_max.max(64)),
-                bytes_max: self.settings.queue_bytes_max / 2,
+                bytes_max: READ_BYTES_MAX.min(self.settings.queue_bytes_max / 2),
             });
         } else if !self.waiting {
             self.waiting = true;

@@ -60,7 +60,8 @@ struct Delivery {
     rate: f64,
     lags: Vec<(String, Histogram)>,
     rss_before: u64,
-    rss_max: u64,
+    rss_steady: u64,
+    rss_filling: u64,
     /// Rows per second of sink and COPY, in pairs.
     copy: Vec<(f64, f64)>,
     /// Rows per second of a Parquet sink.
@@ -143,8 +144,9 @@ fn delivery(
         runtime.block_on(caught_up(&started.sinks, name))?;
     }
     let _ = stop.send(true);
-    let (lags, steady_rss) = runtime.block_on(looking).or_exit(Exit::Io)?;
-    let mut rss_max = steady_rss;
+    let (lags, rss_steady) = runtime.block_on(looking).or_exit(Exit::Io)?;
+    let head = started.engine.reader().size().get();
+    let mut rss_filling = 0;
     let (mut copy, mut parquet) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
         let table = format!("filled{round}");
@@ -152,19 +154,19 @@ fn delivery(
         let sink = one(&started.settings, &filled, &table)?;
         make_table(postgres, &sink, &table)?;
         make_table(postgres, &sink, &format!("copied{round}"))?;
-        let ours = fill(context, runtime, &started.sinks, sink)?;
+        let ours = fill(context, runtime, &started.sinks, head, sink)?;
         let theirs = copied(context, postgres, &table, &format!("copied{round}"))?;
         let rows = sent.count() as f64;
         copy.push((rows / ours, rows / theirs));
-        rss_max = rss_max.max(rss_bytes(&*context.disk));
+        rss_filling = rss_bytes(&*context.disk).max(rss_filling);
         let name = format!("files{round}");
-        let sink = one(&started.settings, &files_sink(&name, "parquet", 1000), &name)?;
-        parquet.push(rows / fill(context, runtime, &started.sinks, sink)?);
-        rss_max = rss_max.max(rss_bytes(&*context.disk));
+        let sink = one(&started.settings, &files_sink(&name, "parquet", 50), &name)?;
+        parquet.push(rows / fill(context, runtime, &started.sinks, head, sink)?);
+        rss_filling = rss_bytes(&*context.disk).max(rss_filling);
     }
     let rate = sent.rate();
     started.stop(runtime)?;
-    Ok(Delivery { events: sent.count(), rate, lags, rss_before, rss_max, copy, parquet })
+    Ok(Delivery { events: sent.count(), rate, lags, rss_before, rss_steady, rss_filling, copy, parquet })
 }
 
 /// Adds a sink and returns how many seconds it took to deliver the whole log.
@@ -172,14 +174,30 @@ fn fill(
     context: &Context,
     runtime: &tokio::runtime::Runtime,
     sinks: &Arc<Sinks>,
+    head: u64,
     sink: SinkSettings,
 ) -> Result<f64, Failure> {
     let (name, start_ns) = (sink.name.clone(), context.clock.monotonic_ns());
     runtime.block_on(async {
         sinks.add(sink).await.or_exit(Exit::Io)?;
-        caught_up(sinks, &name).await
+        settled(sinks, &name, head).await
     })?;
-    Ok(seconds_since(context, start_ns))
+    let seconds = seconds_since(context, start_ns);
+    // The cursor is saved a moment later, which is nothing that a target waits for.
+    runtime.block_on(caught_up(sinks, &name))?;
+    Ok(seconds)
+}
+
+/// Waits until the target has confirmed everything before `head`.
+async fn settled(sinks: &Sinks, name: &str, head: u64) -> Result<(), Failure> {
+    let done = async {
+        let at = || sinks.rights_targets().into_iter().find(|target| target.name == name)?.cursor;
+        while at().is_none_or(|cursor| cursor.seq < head) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let late = || Failure::message(Exit::Io, format!("the sink {name} has not delivered everything in time"));
+    tokio::time::timeout(PATIENCE, done).await.map_err(|_| late())
 }
 
 /// Copies a table's rows into another one of the same form from a file, and returns how many seconds that took.
@@ -406,7 +424,7 @@ fn say(
             .collect();
         let summary = json!({
             "events": lag.events, "eventsPerSecond": lag.rate, "lags": lags,
-            "rssBeforeBytes": lag.rss_before, "rssMaxBytes": lag.rss_max, "postgres": version,
+            "rssBeforeBytes": lag.rss_before, "rssSteadyBytes": lag.rss_steady, "rssFillingBytes": lag.rss_filling, "postgres": version,
             "sinkAndCopyRowsPerSecond": lag.copy, "parquetRowsPerSecond": lag.parquet,
             "aloneAndStuckEventsPerSecond": stuck,
         });
@@ -424,9 +442,10 @@ fn say(
     }
     writeln!(
         out,
-        "  memory of server, sinks and load generator: {:.0} MiB before, {:.0} MiB at most",
+        "  memory of server, sinks and load generator: {:.0} MiB before, {:.0} MiB at most, {:.0} MiB after fillings",
         mib(lag.rss_before),
-        mib(lag.rss_max)
+        mib(lag.rss_steady),
+        mib(lag.rss_filling)
     )?;
     writeln!(
         out,

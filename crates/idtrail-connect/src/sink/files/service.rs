@@ -19,6 +19,9 @@ use crate::verdict::{Failure, Status};
 /// Largest file that is read again, to see which rows it holds.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// Bytes of rows in one file before it is compressed; twice that is held in memory at most.
+const FILE_ROWS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Delivers to a directory.
 pub struct FilesSink {
     work: Arc<Work>,
@@ -58,7 +61,7 @@ impl Sink for FilesSink {
     fn limits(&self) -> Limits {
         Limits {
             rows_max: self.work.config.rows_max.max(1),
-            bytes_max: 16 * 1024 * 1024,
+            bytes_max: FILE_ROWS_BYTES_MAX,
             linger_ms: self.work.config.linger_ms,
             notes_intent: false,
             saves_every_batch: false,
