@@ -203,4 +203,17 @@ mod tests {
         let gone = renewed.with(&[], 300, || panic!("nothing needs a key"));
         assert!(gone.key.is_none() && gone.list.is_empty());
     }
+
+    #[test]
+    fn a_closed_name_says_its_cut_off_until_its_end_or_until_it_is_opened() {
+        let list = Suppression::default();
+        let closing = [ErasedEvent::closing([1; 32], 1_000)];
+        list.replace(Arc::new(Entries::default().with(&closing, 10, || Secret32::new([7; 32]))));
+        assert_eq!(list.closed_until(&[1; 32], 2_000), Some(1_000));
+        assert_eq!(list.closed_until(&[2; 32], 2_000), None);
+        assert_eq!(list.closed_until(&[1; 32], 1_000 + CLOSED_MS), None);
+        let opened = list.entries().with(&[ErasedEvent::opening([1; 32])], 20, || panic!("there is a key"));
+        list.replace(Arc::new(opened));
+        assert_eq!(list.closed_until(&[1; 32], 2_000), None);
+    }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use idtrail_event::GlobalCustomerId;
 use idtrail_identity::assertion::Subject;
 use idtrail_rights::{
-    Basis, Case, Code, Command, Digest, HoldName, ItemName, Level, Principal, Refusal, RequestId,
+    Basis, Case, Code, Command, Digest, HoldName, ItemName, Kind, Level, Principal, Refusal, RequestId,
     Settings as Rules,
 };
 use serde::de::DeserializeOwned;
@@ -33,8 +33,7 @@ const LISTED_MAX: usize = 1_000;
 
 /// Opens a request
 ///
-/// `kind` is ACCESS, PORTABILITY, ERASURE, RECTIFICATION, RESTRICTION or OBJECTION. The person is named as in a request for
-/// access: by `customerIdHash` or `identifier`. If a request of the same kind for the same person is open, this one attaches
+/// `kind` is ERASURE, RECTIFICATION, RESTRICTION or OBJECTION. The person is named as in a request for access: by `customerIdHash` or `identifier`. If a request of the same kind for the same person is open, this one attaches
 /// to it.
 ///
 /// # Errors
@@ -76,8 +75,13 @@ pub async fn open(
                 .ok_or_else(|| invalid("/receivedAt", "it is not an RFC 3339 time up to now"))?
         }
     };
+    let kind: Kind = member(&value, "kind")?;
+    if kind.is_reading() {
+        let message = "requests for data are answered by POST /api/v1/compliance/dsar/audit-trail";
+        return Err(invalid("/kind", message));
+    }
     let new = New {
-        kind: member(&value, "kind")?,
+        kind,
         regime: optional(&value, "regime")?.unwrap_or_else(|| code("gdpr")),
         manner: optional(&value, "manner")?.unwrap_or_else(|| code("api")),
         received_ms,

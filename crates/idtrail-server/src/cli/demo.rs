@@ -31,6 +31,8 @@ use crate::settings::Settings;
 use crate::sinks::Sinks;
 use crate::{synthetic, telemetry};
 
+mod erasure;
+
 const PEOPLE: u64 = 12;
 const SENDERS: u64 = 32;
 /// Name of the sink, and of its directory.
@@ -64,13 +66,19 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
             Ok(()) => demo.query_warehouse(&sinks, &engine).await,
             Err(failure) => Err(failure),
         };
+        let outcome = match outcome {
+            Ok(()) => demo.erase(address).await,
+            Err(failure) => Err(failure),
+        };
         if outcome.is_ok() && !args.exit {
             demo.say_how_to_play(address);
             serve::told_to_stop()?.await;
         }
         let _ = stop.send(());
         running.await.or_exit(Exit::Io)?.map_err(serve::failure)?;
-        outcome.map(|()| Exit::Ok)
+        outcome?;
+        demo.verify_certificate()?;
+        Ok(Exit::Ok)
     })
 }
 
@@ -82,6 +90,8 @@ struct Demo<'c> {
     key: String,
     person_id: String,
     person_secret: String,
+    /// A second data protection officer: client id and secret.
+    second: (String, String),
     network: Arc<OsNetwork>,
 }
 
@@ -92,7 +102,7 @@ impl<'c> Demo<'c> {
             args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("idtrail-demo-{random}")));
         let init_args = InitArgs { dir: dir.clone(), origin: None, tenant: "default".to_owned() };
         let extra = format!(
-            "listen = \"127.0.0.1:{}\"\n[segments]\nsegment_bytes = 4194304\n[sinks.{WAREHOUSE}]\nerase = \"none\"\n\
+            "listen = \"127.0.0.1:{}\"\n[rights]\ngrace_hours = 0\n[segments]\nsegment_bytes = 4194304\n[sinks.{WAREHOUSE}]\nerase = \"none\"\n\
              [sinks.{WAREHOUSE}.target]\nkind = \"files\"\nformat = \"parquet\"\ndir = \"{WAREHOUSE}\"\n",
             args.port
         );
@@ -107,6 +117,8 @@ impl<'c> Demo<'c> {
         let roles: RoleSet = [Role::Dpo].into_iter().collect();
         let new = NewPerson { name: "demo-dpo".to_owned(), roles, expires_ms: None };
         let person = store.create_person(&*context.entropy, now_ms, new)?;
+        let new = NewPerson { name: "demo-dpo-2".to_owned(), roles, expires_ms: None };
+        let second = store.create_person(&*context.entropy, now_ms, new)?;
         Ok(Self {
             context,
             dir,
@@ -115,6 +127,7 @@ impl<'c> Demo<'c> {
             key: key.secret.to_string(),
             person_id: person.id,
             person_secret: person.secret.to_string(),
+            second: (second.id, second.secret.to_string()),
             network: Arc::new(OsNetwork::default()),
         })
     }
@@ -205,10 +218,11 @@ impl<'c> Demo<'c> {
     }
 
     async fn token(&self, address: SocketAddr) -> Result<String, Failure> {
-        let form = format!(
-            "grant_type=client_credentials&client_id={}&client_secret={}",
-            self.person_id, self.person_secret
-        );
+        self.token_of(address, &self.person_id, &self.person_secret).await
+    }
+
+    async fn token_of(&self, address: SocketAddr, id: &str, secret: &str) -> Result<String, Failure> {
+        let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
         let request = Request::post(format!("http://{address}/oauth/token"))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Bytes::from(form))

@@ -435,6 +435,7 @@ impl Shared {
         let mut inputs = VecDeque::from([first]);
         while let Some(input) = inputs.pop_front() {
             let now_ms = self.now_ms();
+            let is_said = matches!(&input, Input::Appended(entry) if entry.actor.is_some());
             let stepped = {
                 let mut book = self.book();
                 let Some(live) = book.cases.get_mut(request) else {
@@ -455,17 +456,15 @@ impl Shared {
                     return tell(Err(refusal.into()));
                 }
             };
+            if is_said {
+                tell(Ok(()));
+            }
             for action in actions {
                 match action {
                     Action::Append(entry) => match self.append(&entry, subject) {
                         Ok(place) => {
                             self.took(request, &entry, place);
-                            // The first input may have been what somebody said.
-                            let by_hand = entry.actor.is_some();
                             inputs.push_front(Input::Appended(*entry));
-                            if by_hand {
-                                tell(Ok(()));
-                            }
                         }
                         Err(error) => {
                             self.stalled(request, &error);

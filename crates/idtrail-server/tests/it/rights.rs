@@ -191,6 +191,12 @@ fn a_person_nobody_knows_and_one_who_was_erased_are_answered_that_there_was_noth
     let server = installation.start();
     server.post_event(&installation, &event("known-one", 1));
     let office = Office::open(&server, &installation, &second);
+    let (status, refused) = office.post("", 0, &json!({ "kind": "ACCESS", "customerIdHash": "known-one" }));
+    assert_eq!(
+        (status, &refused["errors"][0]["pointer"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("/kind"))
+    );
+    assert_eq!(office.get("/dsr_unknown").0, StatusCode::NOT_FOUND);
     for customer in ["unknown-one", "known-one", "known-one"] {
         let id = office.request("ERASURE", customer);
         office.verify(&id);
