@@ -17,6 +17,8 @@ use crate::settings::{Settings, TlsSettings, is_safe_address};
 
 /// Environment variable with the API key.
 pub const KEY_VARIABLE: &str = "IDTRAIL_KEY";
+const TOKEN_VARIABLE: &str = "IDTRAIL_TOKEN";
+const SECRET_VARIABLE: &str = "IDTRAIL_CLIENT_SECRET";
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -32,6 +34,49 @@ pub struct ServerArgs {
     /// File with the API key [default: the environment variable IDTRAIL_KEY]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+/// Who acts.
+#[derive(Args, Clone, Debug)]
+pub struct PersonArgs {
+    /// Client id of the person who asks [default: the environment variable IDTRAIL_TOKEN holds a token]
+    #[arg(long, value_name = "ID", env = "IDTRAIL_CLIENT_ID")]
+    pub client_id: Option<String>,
+    /// File with the person's client secret [default: the environment variable IDTRAIL_CLIENT_SECRET]
+    #[arg(long, value_name = "FILE", requires = "client_id")]
+    pub secret_file: Option<PathBuf>,
+}
+
+impl PersonArgs {
+    /// Returns the value of the header Authorization, from a token or in exchange for the person's secret.
+    ///
+    /// # Errors
+    /// A failure with exit code 2 if there is neither, 5 if the secret is refused.
+    pub async fn bearer(
+        &self,
+        context: &Context,
+        client: &ServerClient,
+    ) -> Result<Zeroizing<String>, Failure> {
+        let token = match &self.client_id {
+            Some(id) => {
+                let secret = match &self.secret_file {
+                    Some(path) => secret_file(context, path)?,
+                    None => variable(context, SECRET_VARIABLE)?,
+                };
+                client.token(id, &secret).await?
+            }
+            None => variable(context, TOKEN_VARIABLE)?,
+        };
+        Ok(Zeroizing::new(format!("Bearer {}", *token)))
+    }
+}
+
+fn variable(context: &Context, name: &'static str) -> Result<Zeroizing<String>, Failure> {
+    (context.env)(name).map(Zeroizing::new).ok_or_else(|| {
+        let message =
+            "a person is needed: name --client-id and set IDTRAIL_CLIENT_SECRET, or set IDTRAIL_TOKEN";
+        Failure::message(Exit::Usage, message)
+    })
 }
 
 /// A server and the key for it.
@@ -75,8 +120,13 @@ impl ServerClient {
     ///
     /// # Errors
     /// If no answer came.
-    pub async fn get(&self, path: &str) -> Result<Response, reqwest::Error> {
-        self.client.get(format!("{}{path}", self.base)).header("x-api-key", self.key.as_str()).send().await
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, reqwest::Error> {
+        let mut request =
+            self.client.get(format!("{}{path}", self.base)).header("x-api-key", self.key.as_str());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await
     }
 
     /// Sends a JSON body.

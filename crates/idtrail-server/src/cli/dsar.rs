@@ -7,15 +7,12 @@ use clap::Args;
 use idtrail_port::{Privacy, write_atomic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::client::{ServerArgs, ServerClient, problem_text, refusal_exit, secret_file};
+use super::client::{PersonArgs, ServerArgs, ServerClient, problem_text, refusal_exit};
 use super::{Context, Failure, OrExit as _, init, serve, verify};
 use crate::exit::Exit;
 
 const ACCESS: &str = "/api/v1/compliance/dsar/audit-trail";
-const TOKEN_VARIABLE: &str = "IDTRAIL_TOKEN";
-const SECRET_VARIABLE: &str = "IDTRAIL_CLIENT_SECRET";
 
 /// Arguments of `dsar`.
 #[derive(Args, Clone, Debug)]
@@ -35,12 +32,9 @@ pub struct DsarArgs {
     /// Verify the answer against this policy file; the exit code is that of the verdict.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Client id of the person who asks [default: the environment variable IDTRAIL_TOKEN holds a token]
-    #[arg(long, value_name = "ID", env = "IDTRAIL_CLIENT_ID")]
-    pub client_id: Option<String>,
-    /// File with the person's client secret [default: the environment variable IDTRAIL_CLIENT_SECRET]
-    #[arg(long, value_name = "FILE", requires = "client_id")]
-    pub secret_file: Option<PathBuf>,
+    /// The person.
+    #[command(flatten)]
+    pub person: PersonArgs,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -92,17 +86,7 @@ async fn ask(
     client: &ServerClient,
     question: &Value,
 ) -> Result<Vec<u8>, Failure> {
-    let token = match &args.client_id {
-        Some(id) => {
-            let secret = match &args.secret_file {
-                Some(path) => secret_file(context, path)?,
-                None => variable(context, SECRET_VARIABLE)?,
-            };
-            client.token(id, &secret).await?
-        }
-        None => variable(context, TOKEN_VARIABLE)?,
-    };
-    let bearer = Zeroizing::new(format!("Bearer {}", *token));
+    let bearer = args.person.bearer(context, client).await?;
     let headers = [("authorization", bearer.as_str())];
     let response =
         client.post(ACCESS, &headers, question.to_string().into_bytes()).await.or_exit(Exit::Io)?;
@@ -113,12 +97,4 @@ async fn ask(
         return Err(Failure::message(refusal_exit(status), problem_text(status, &problem)));
     }
     Ok(bytes.to_vec())
-}
-
-fn variable(context: &Context, name: &'static str) -> Result<Zeroizing<String>, Failure> {
-    (context.env)(name).map(Zeroizing::new).ok_or_else(|| {
-        let message =
-            "a person is needed: name --client-id and set IDTRAIL_CLIENT_SECRET, or set IDTRAIL_TOKEN";
-        Failure::message(Exit::Usage, message)
-    })
 }

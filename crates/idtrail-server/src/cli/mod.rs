@@ -34,6 +34,7 @@ pub mod key;
 pub mod rebuild;
 pub mod reference;
 pub mod retention;
+pub mod rights;
 pub mod send;
 pub mod serve;
 pub mod shred;
@@ -100,6 +101,8 @@ pub enum Command {
     Send(send::SendArgs),
     /// Ask a server for everything that is held about a customer.
     Dsar(dsar::DsarArgs),
+    /// Open, approve and follow requests of data subjects at a server.
+    Rights(rights::RightsArgs),
     /// Look at the sinks of a server, and say what they are to do.
     Sink(sink::SinkArgs),
     /// Make the token of an identifier, or explain how.
@@ -378,6 +381,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
         Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
         Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
+        Command::Rights(args) => rights::run(context, args, &mut io::stdout().lock()),
         Command::Sink(args) => sink::run(context, args, &mut io::stdout().lock()),
         Command::Token(args) => token::run(context, args, &mut io::stdout().lock()),
         Command::Config(args) => config::run(context, args, &mut io::stdout().lock()),

@@ -155,7 +155,7 @@ pub fn run(context: &Context, args: &SinkArgs, out: &mut dyn Write) -> Result<Ex
         SinkCommand::Check(args) => {
             let path = format!("{}/preview?count={}", path(&args.name), args.count);
             let shown = match proposed(context, args)? {
-                None => ask(context, &args.server, |client| async move { client.get(&path).await })?,
+                None => ask(context, &args.server, |client| async move { client.get(&path, &[]).await })?,
                 Some(proposed) => {
                     let body = json!(proposed).to_string().into_bytes();
                     ask(context, &args.server, |client| async move { client.post(&path, &[], body).await })?
@@ -226,7 +226,7 @@ async fn answered(response: Response) -> Result<Value, Failure> {
 }
 
 async fn sinks(client: &ServerClient, name: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let mut all = answered(client.get("/api/v1/sinks").await.or_exit(Exit::Io)?).await?;
+    let mut all = answered(client.get("/api/v1/sinks", &[]).await.or_exit(Exit::Io)?).await?;
     let mut list = match all.get_mut("sinks").map(Value::take) {
         Some(Value::Array(list)) => list,
         _ => return Err(Failure::message(Exit::Io, "the server's answer is not understood")),
@@ -388,7 +388,7 @@ async fn all_letters(client: &ServerClient, name: &str) -> Result<Vec<Value>, Fa
     loop {
         let more = after.map_or(String::new(), |after| format!("&after={after}"));
         let path = format!("{}/dead-letters?limit=1000{more}", path(name));
-        let mut page = answered(client.get(&path).await.or_exit(Exit::Io)?).await?;
+        let mut page = answered(client.get(&path, &[]).await.or_exit(Exit::Io)?).await?;
         if let Some(Value::Array(list)) = page.get_mut("deadLetters") {
             letters.append(list);
         }

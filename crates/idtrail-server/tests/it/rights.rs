@@ -303,3 +303,53 @@ fn a_server_that_is_killed_in_mid_run_ends_every_effect_once() {
     let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
     assert_eq!(report.verdict, Verdict::Verified);
 }
+
+#[test]
+fn the_command_line_leads_an_erasure_to_its_certificate() {
+    let (installation, second) = installation();
+    let server = installation.start();
+    server.post_event(&installation, &event("cli-customer", 1));
+    let url = format!("http://{}", server.address);
+    let run = |who: &(String, String), arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_idtrail"));
+        command.arg("rights").args(arguments).args(["--url", &url, "--client-id", &who.0, "--json"]);
+        let keys = [("IDTRAIL_KEY", installation.key.as_str()), ("IDTRAIL_CLIENT_SECRET", &who.1)];
+        command.envs(keys).output().unwrap()
+    };
+    let said = |who: &(String, String), arguments: &[&str]| -> Value {
+        let output = run(who, arguments);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let first = &installation.person;
+    let opened =
+        said(first, &["open", "--kind", "ERASURE", "--customer", "cli-customer", "--manner", "letter"]);
+    let id = opened["requestId"].as_str().unwrap();
+    // A file that shows it is hashed here.
+    let letter = installation.dir.path().join("letter.txt");
+    std::fs::write(&letter, "please erase me").unwrap();
+    let letter = letter.to_str().unwrap();
+    let verify =
+        ["say", id, "verify", "--level", "ONE_CHANNEL", "--method", "otp-mail", "--evidence-file", letter];
+    said(first, &verify);
+    let planned = said(first, &["show", id, "--watch"]);
+    assert_eq!(planned["state"], "PLANNED", "{planned:#}");
+    let plan = planned["plan"]["hash"].as_str().unwrap();
+    said(first, &["say", id, "approve", "--plan-hash", plan]);
+    let again = run(first, &["say", id, "approve", "--plan-hash", plan]);
+    assert_eq!(again.status.code(), Some(2), "the same person twice: {again:?}");
+    said(&second, &["say", id, "approve", "--plan-hash", plan]);
+    let closed = said(first, &["show", id, "--watch"]);
+    assert_eq!(closed["state"], "CLOSED_FULFILLED", "{closed:#}");
+    let listed = said(first, &["list"]);
+    assert_eq!(listed["requests"][0]["requestId"], id);
+    let (file, policy) =
+        (installation.dir.path().join("certificate.json"), installation.home().join("policy.txt"));
+    let (file, policy) = (file.to_str().unwrap(), policy.to_str().unwrap());
+    let kept = said(&second, &["certificate", id, "--out", file, "--policy", policy]);
+    assert_eq!(kept["verdict"], "verified");
+    let unknown = run(first, &["show", "dsr_aaaaaaaaaaaaaaaaaaaaaaaaaa"]);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let path = run(first, &["show", "../checkpoint"]);
+    assert_eq!(path.status.code(), Some(2), "{path:?}");
+}
