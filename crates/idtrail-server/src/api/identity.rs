@@ -92,8 +92,13 @@ pub async fn resolve(
     let engine = state.engine();
     let question = Question::ask(engine, system.name(), value, idempotency)?;
     let outcome = question.settled(state.request_timeout()).await?;
-    let engine = Arc::clone(engine);
-    let (status, decided) = blocking(move || settle(&engine, outcome)).await?;
+    // A decision that was just written is in memory still; only an older one may have to wait for the disk.
+    let (status, decided) = if outcome.is_new() {
+        settle(engine, outcome)?
+    } else {
+        let engine = Arc::clone(engine);
+        blocking(move || settle(&engine, outcome)).await?
+    };
     Ok(answer(status, &decided))
 }
 
@@ -109,6 +114,13 @@ type Outcome = Result<Answer<Refusal>, LogError>;
 pub(crate) struct Settled {
     answer: Answer<Refusal>,
     blocked: Vec<Value>,
+}
+
+impl Settled {
+    /// Tells whether the decision was made just now, and not at an earlier request.
+    fn is_new(&self) -> bool {
+        matches!(self.answer, Answer::Appended { .. })
+    }
 }
 
 impl Question {
@@ -155,7 +167,19 @@ impl Question {
 pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Value), Problem> {
     let own = |index| Reference { origin: engine.ordinal(), index };
     let (status, place) = match settled.answer {
-        Answer::Appended { first, .. } => (StatusCode::CREATED, own(first)),
+        Answer::Appended { commit, first, .. } => {
+            // The commit proves its entries without a look at the tree.
+            let proved = || {
+                let tree_size = commit.size().get();
+                Some(Proved {
+                    leaf_hash: commit.leaf_hash(first)?.to_string(),
+                    tree_size,
+                    proof: commit.proof_text(first)?,
+                })
+            };
+            let proved = proved().ok_or_else(Problem::internal)?;
+            return Ok((StatusCode::CREATED, decided(engine, own(first), Some(proved), &settled.blocked)?));
+        }
         Answer::Existing(index) => (StatusCode::OK, own(index)),
         Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
@@ -168,7 +192,7 @@ pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, V
             return Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5));
         }
     };
-    Ok((status, decided(engine, place, &settled.blocked)?))
+    Ok((status, decided(engine, place, None, &settled.blocked)?))
 }
 
 /// Turns identifiers into tokens
@@ -477,8 +501,20 @@ fn plain(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.chars().all(allowed) && (letters > 0 || digits < 6)
 }
 
-/// Reads a decision from its leaf: the same answer at once and at every repetition.
-fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value, Problem> {
+/// What proves that a leaf is in its log.
+struct Proved {
+    leaf_hash: String,
+    tree_size: u64,
+    proof: String,
+}
+
+/// Reads a decision from its leaf: the same answer at once and at every repetition, but for a proof from a grown tree.
+fn decided(
+    engine: &Engine,
+    place: Reference,
+    proved: Option<Proved>,
+    blocked: &[Value],
+) -> Result<Value, Problem> {
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
         tracing::error!(error, "a decision cannot be read");
         Problem::unavailable("the decision cannot be read", 5)
@@ -487,7 +523,13 @@ fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value
     let index = place.index;
     let bytes = log.reader.entry(index).map_err(|error| unreadable(&error))?;
     let leaf = log.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
-    let receipt = events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))?;
+    let proved = match proved {
+        Some(proved) => proved,
+        None => {
+            let receipt = events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))?;
+            Proved { leaf_hash: receipt.leaf_hash, tree_size: receipt.tree_size, proof: receipt.proof }
+        }
+    };
     let event = leaf.body.get("auditEvent");
     let identity =
         |name: &str| event.and_then(|event| event.get("identity")?.get(name)).cloned().unwrap_or(Value::Null);
@@ -500,12 +542,12 @@ fn decided(engine: &Engine, place: Reference, blocked: &[Value]) -> Result<Value
         "candidates": identity("candidates"),
         "blocked": blocked,
         "receipt": {
-            "origin": receipt.origin,
-            "index": receipt.index,
-            "leafHash": receipt.leaf_hash,
+            "origin": log.name,
+            "index": index.get(),
+            "leafHash": proved.leaf_hash,
             "receivedAt": idtrail_event::time_text(leaf.received_ms),
-            "treeSize": receipt.tree_size,
-            "proof": receipt.proof,
+            "treeSize": proved.tree_size,
+            "proof": proved.proof,
         },
     }))
 }
