@@ -199,7 +199,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Measure sinks in place of single events: how late and how fast they deliver, beside COPY, and what a stuck one costs.
-    #[arg(long, conflicts_with = "vs")]
+    #[arg(long, conflicts_with_all = ["vs", "identity"])]
     pub sinks: bool,
     /// Events per second while the lag of sinks is measured.
     #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
