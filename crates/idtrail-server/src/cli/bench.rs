@@ -17,7 +17,7 @@ use crate::bench::load::{self, End, Plan};
 use crate::bench::postgres::Postgres;
 use crate::credentials::{CredentialStore, NewKey, Role, RoleSet};
 use crate::exit::Exit;
-use crate::serve::Server;
+use crate::serve::{ServeError, Server};
 use crate::settings::Settings;
 use crate::synthetic;
 
@@ -60,11 +60,7 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     let server =
         runtime.block_on(Server::bind(init::ports(context), &settings, kek)).map_err(serve::failure)?;
     let address = server.address();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = runtime.spawn(server.run(async {
-        // A closed channel ends the server as a message would.
-        let _ = stopped.await;
-    }));
+    let serving = Serving::begin(&runtime, server);
     let bar = ProgressBar::new(u64::from(args.rounds));
     if let Ok(style) = ProgressStyle::with_template("{bar:30} round {pos}/{len}") {
         bar.set_style(style);
@@ -94,10 +90,36 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     if let Some(postgres) = postgres {
         postgres.stop().or_exit(Exit::Io)?;
     }
-    let _ = stop.send(());
-    runtime.block_on(running).or_exit(Exit::Io)?.map_err(serve::failure)?;
+    serving.end(&runtime)?;
     say(context, args, &rounds, version.as_deref(), &dir)?;
     Ok(Exit::Ok)
+}
+
+/// A server that runs beside the load.
+pub(super) struct Serving {
+    stop: tokio::sync::oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+impl Serving {
+    /// Lets a server run.
+    pub(super) fn begin(runtime: &tokio::runtime::Runtime, server: Server) -> Self {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = runtime.spawn(server.run(async {
+            // A closed channel ends the server as a message would.
+            let _ = stopped.await;
+        }));
+        Self { stop, running }
+    }
+
+    /// Stops it and waits until it has ended.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub(super) fn end(self, runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
+        let _ = self.stop.send(());
+        runtime.block_on(self.running).or_exit(Exit::Io)?.map_err(serve::failure)
+    }
 }
 
 pub(super) fn prepare(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use serde_json::json;
 
-use super::bench::{median, prepare, requests};
+use super::bench::{Serving, median, prepare, requests};
 use super::{BenchArgs, Context, Failure, OrExit as _, init, serve};
 use crate::bench::identity;
 use crate::bench::load::{self, End, Plan};
@@ -34,11 +34,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
     let server =
         runtime.block_on(Server::bind(init::ports(context), &settings, kek)).map_err(serve::failure)?;
     let address = server.address();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = runtime.spawn(server.run(async {
-        // A closed channel ends the server as a message would.
-        let _ = stopped.await;
-    }));
+    let serving = Serving::begin(&runtime, server);
     let mut rounds = Vec::new();
     for round in 0..args.rounds {
         let measured = |requests| {
@@ -55,8 +51,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
         let questions = measured(questions(&address.to_string(), &key, round))?;
         rounds.push((events, questions));
     }
-    let _ = stop.send(());
-    runtime.block_on(running).or_exit(Exit::Io)?.map_err(serve::failure)?;
+    serving.end(&runtime)?;
     let of = |which: fn(&(load::Report, load::Report)) -> f64| median(rounds.iter().map(which).collect());
     let (events, questions) = (of(|(events, _)| events.rate()), of(|(_, questions)| questions.rate()));
     let cost = events / questions;

@@ -19,7 +19,7 @@ use idtrail_connect::settings::SinkSettings;
 use idtrail_port::{Clock, Disk, Open};
 use serde_json::{Value, json};
 
-use super::bench::{median, prepare, requests};
+use super::bench::{Serving, median, prepare, requests};
 use super::{BenchArgs, Context, Failure, OrExit as _, init, serve};
 use crate::bench::histogram::Histogram;
 use crate::bench::load::{self, End, Plan};
@@ -263,14 +263,12 @@ struct Started {
     address: std::net::SocketAddr,
     engine: Arc<Engine>,
     sinks: Arc<Sinks>,
-    stop: tokio::sync::oneshot::Sender<()>,
-    running: tokio::task::JoinHandle<Result<(), crate::serve::ServeError>>,
+    serving: Serving,
 }
 
 impl Started {
     fn stop(self, runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
-        let _ = self.stop.send(());
-        runtime.block_on(self.running).or_exit(Exit::Io)?.map_err(serve::failure)
+        self.serving.end(runtime)
     }
 }
 
@@ -296,12 +294,8 @@ fn start(
         runtime.block_on(Server::bind(init::ports(context), &settings, kek)).map_err(serve::failure)?;
     let (address, engine) = (server.address(), Arc::clone(server.engine()));
     let sinks = Arc::clone(server.sinks());
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = runtime.spawn(server.run(async {
-        // A closed channel ends the server as a message would.
-        let _ = stopped.await;
-    }));
-    Ok(Started { settings, key, address, engine, sinks, stop, running })
+    let serving = Serving::begin(runtime, server);
+    Ok(Started { settings, key, address, engine, sinks, serving })
 }
 
 /// Reads one sink as the configuration would, in the installation's directory.
