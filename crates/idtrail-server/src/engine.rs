@@ -30,7 +30,7 @@ use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
-use idtrail_index::shred::{ShredError, Works};
+use idtrail_index::shred::{ShredError, ShredLog, Works};
 use idtrail_index::trail::{Command, Refusal, Trail};
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
@@ -444,6 +444,7 @@ impl Engine {
             reader: self.log.reader(),
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         };
         Line::new(&self.earlier, newest)
     }
@@ -777,18 +778,20 @@ impl State {
             disk: Arc::clone(&ports.disk),
             clock: Arc::clone(&ports.clock),
             pending: shredding_path(&settings.data_dir),
-            reader: Arc::clone(log.reader()),
-            keyring: self.keyring.clone(),
+            newest: ShredLog {
+                ordinal: OriginOrdinal(self.number),
+                reader: Arc::clone(log.reader()),
+                keyring: self.keyring.clone(),
+                lookup: self.lookup.clone(),
+            },
+            earlier: self.earlier.iter().map(Earlier::to_shred).collect(),
             hasher: Arc::clone(&self.hasher),
-            lookup: self.lookup.clone(),
             vault: Arc::new(Mutex::new(vault)),
             suppression_ms: settings.retention.suppression_ms,
         };
         let retention = shred::Retention {
             automatic: settings.retention.automatic,
             clock: Arc::clone(&ports.clock),
-            keyring: self.keyring.clone(),
-            reader: Arc::clone(log.reader()),
             refold: Some(identity::Refold {
                 identity: self.identity.clone(),
                 hasher: Arc::clone(&self.hasher),

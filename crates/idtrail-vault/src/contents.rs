@@ -237,7 +237,7 @@ fn read_holds(from: &mut Decoder<'_>) -> Result<Vec<Hold>, VaultError> {
     let mut holds: Vec<Hold> = Vec::new();
     for _ in 0..from.array().map_err(malformed)?.ok_or(VaultError::Body("an array has no length"))? {
         let hold = read_hold(from)?;
-        if holds.iter().any(|other| other.id == hold.id) {
+        if holds.iter().any(|other| other.id == hold.id && other.origin == hold.origin) {
             return Err(VaultError::Body("a hold occurs twice"));
         }
         holds.push(hold);

@@ -77,10 +77,10 @@ pub struct Change<'a> {
     pub erased: &'a [ErasedEvent],
     /// Holds to be set.
     pub set: &'a [NewHold<'a>],
-    /// Holds to be released, by name.
+    /// Holds to be released, by name, in whichever origins they hold leaves.
     pub released: &'a [&'a str],
-    /// Keys of held leaves whose class and month are punctured by this change: those of the origin named first.
-    pub kept: Option<(&'a str, &'a [KeptKey])>,
+    /// Keys of held leaves whose class and month are punctured by this change, by origin.
+    pub kept: &'a [(&'a str, &'a [KeptKey])],
     /// The time, milliseconds since 1970: what has expired by then is dropped from the suppression part.
     pub now_ms: u64,
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use idtrail_event::GlobalCustomerId;
 use idtrail_port::{Disk, Privacy, append_extension, read_optional, write_atomic};
-use idtrail_tlog::LogIndex;
+use idtrail_vault::Sections;
 use serde_json::{Value, json};
 
 use super::{LEAVES_MAX, ShredError, Shredder, Task, Writer, pending};
@@ -19,28 +19,27 @@ const BYTES_MAX: u64 = 256 << 20;
 const FORMAT: &str = "idtrail/concerned/v1";
 
 impl<W: Writer> Shredder<W> {
-    /// Returns the customers of the leaves that an order names and that can still be read; of an expiry none.
+    /// Returns the customers of the leaves that an order names and that can still be read; of an expiry none, and none if
+    /// only what staff did goes.
     ///
     /// # Errors
     /// `Unavailable` or `Damaged` if a leaf cannot be read; a leaf that is not there is passed over.
     pub fn concerned(&self, task: &Task) -> Result<Vec<GlobalCustomerId>, ShredError> {
         let held;
-        let indices = match task {
-            Task::Erase { indices } => indices,
+        let leaves = match task {
+            Task::Erase { leaves, sections: Sections::Both | Sections::Event } => leaves,
             Task::Release { hold, .. } => {
-                let origin = self.works.keyring.origin();
-                let found = self.vault().holds().find(|found| found.id == *hold && found.origin == origin);
-                held = found.map(|found| found.indices).unwrap_or_default();
+                held = self.works.held_by(&self.vault(), hold);
                 &held
             }
-            Task::Expire { .. } => return Ok(Vec::new()),
+            Task::Expire { .. } | Task::Erase { sections: Sections::Staff, .. } => return Ok(Vec::new()),
         };
-        let size = self.works.reader.size().get();
         let mut subjects = BTreeSet::new();
-        for index in indices.iter().take(LEAVES_MAX).filter(|index| **index < size) {
-            let index = LogIndex::new(*index);
-            let bytes = self.works.reader.entry(index)?;
-            match seal::open(&self.works.keyring, index, &bytes) {
+        for leaf in leaves.iter().take(LEAVES_MAX) {
+            let index = leaf.index;
+            let log = self.works.logs().find(|log| log.ordinal == leaf.origin);
+            let Some(log) = log.filter(|log| index.get() < log.reader.size().get()) else { continue };
+            match seal::open(&log.keyring, index, &log.reader.entry(index)?) {
                 Ok(disclosed) => subjects.extend(disclosed.leaf.subject),
                 Err(OpenError::Key(_)) => {}
                 Err(source) => return Err(ShredError::Open { index, source }),

@@ -20,6 +20,7 @@ use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError};
+use idtrail_index::shred::ShredLog;
 use idtrail_log::reader::Reader;
 use idtrail_log::{OriginOrdinal, backup, recovery};
 use idtrail_port::Disk;
@@ -206,6 +207,8 @@ pub struct View<'a> {
     pub keyring: &'a Keyring,
     /// Where its events are.
     pub lookup: &'a Lookup,
+    /// The key that verifies its checkpoints.
+    pub verifier: &'a VerifierKey,
 }
 
 impl View<'_> {
@@ -358,6 +361,15 @@ impl Earlier {
         Ok(Self { number, name: place.origin, size, reader, keyring, lookup, verifier })
     }
 
+    pub(super) fn to_shred(&self) -> ShredLog {
+        ShredLog {
+            ordinal: OriginOrdinal(self.number),
+            reader: Arc::clone(&self.reader),
+            keyring: self.keyring.clone(),
+            lookup: self.lookup.clone(),
+        }
+    }
+
     pub(super) fn view(&self) -> View<'_> {
         View {
             ordinal: OriginOrdinal(self.number),
@@ -365,6 +377,7 @@ impl Earlier {
             reader: &self.reader,
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         }
     }
 }

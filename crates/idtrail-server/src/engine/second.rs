@@ -18,9 +18,10 @@ use idtrail_index::lookup::Lookup;
 use idtrail_index::shred::concerned::{self, Concerned};
 use idtrail_index::shred::{LEAVES_MAX, Order, ShredError, Shredder, Task, Works};
 use idtrail_index::trail::Trail;
+use idtrail_log::Reference;
 use idtrail_log::shell::Log;
 use idtrail_port::Disk;
-use idtrail_vault::Vault;
+use idtrail_vault::{Sections, Vault};
 use sha2::{Digest as _, Sha256};
 
 use super::access::AccessLog;
@@ -58,28 +59,21 @@ impl Second {
             disk: Arc::clone(&works.disk),
             clock: Arc::clone(&works.clock),
             pending: access_shredding_path(&settings.data_dir),
-            reader: Arc::clone(access.reader()),
-            keyring: access.keyring().clone(),
+            newest: access.to_shred(),
+            earlier: access.earlier().iter().map(Earlier::to_shred).collect(),
             hasher: Arc::clone(&works.hasher),
-            lookup: access.lookup().clone(),
             vault: Arc::clone(&works.vault),
             // Nobody posts an access, so none can be repeated.
             suppression_ms: 0,
         };
-        let retention = Retention {
-            automatic,
-            clock: Arc::clone(&works.clock),
-            keyring: access.keyring().clone(),
-            reader: Arc::clone(access.reader()),
-            refold: None,
-        };
+        let retention = Retention { automatic, clock: Arc::clone(&works.clock), refold: None };
         let note = customers_path(&settings.data_dir);
         let open = concerned::read(&*works.disk, &note)?;
         Ok(Self {
             shredder: Shredder::open(own, Door(Arc::clone(access.log())))?,
             retention,
             access: Arc::clone(access),
-            events: (Arc::clone(log), works.lookup.clone()),
+            events: (Arc::clone(log), works.newest.lookup.clone()),
             earlier: Arc::clone(earlier),
             vault: Arc::clone(&works.vault),
             disk: Arc::clone(&works.disk),
@@ -157,14 +151,17 @@ impl Second {
         }
         let mut orders = Vec::new();
         for one in &self.open {
-            let mut indices = Vec::new();
+            let mut leaves = Vec::new();
             for subject in &one.subjects {
                 if !self.has_events(*subject)? {
-                    indices.extend(self.access.lookup().subject(*subject)?.iter().map(|index| index.get()));
+                    for log in self.access.line().logs() {
+                        let place = |index| Reference { origin: log.ordinal, index };
+                        leaves.extend(log.lookup.subject(*subject)?.into_iter().map(place));
+                    }
                 }
             }
-            for (part, indices) in indices.chunks(LEAVES_MAX).enumerate() {
-                let task = Task::Erase { indices: indices.to_vec() };
+            for (part, leaves) in leaves.chunks(LEAVES_MAX).enumerate() {
+                let task = Task::Erase { leaves: leaves.to_vec(), sections: Sections::Both };
                 let request_id = request_id(&one.request_id, part);
                 orders.push(Order { request_id, actor: one.actor.clone(), task });
             }

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod after_restore;
 mod access_log;
 mod authorisation;
 mod bad_input;
