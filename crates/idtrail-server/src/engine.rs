@@ -52,7 +52,9 @@ pub mod access;
 pub mod backup;
 pub mod identity;
 pub mod index;
+mod loose;
 pub mod origins;
+pub mod quarantined;
 pub mod retention;
 pub mod rights;
 mod second;
@@ -292,7 +294,7 @@ pub struct Engine {
     verifier: VerifierKey,
     issuer_seed: Secret32,
     sinks_secret: Secret32,
-    quarantine: Quarantine,
+    quarantine: Arc<Quarantine>,
     batch: BatchSettings,
     opened: Opened,
     /// Puts an end to the thread that keeps the high-water mark.
@@ -389,9 +391,11 @@ impl Engine {
             vault.index_key().expose(),
             Arc::clone(&state.hasher),
             settings.quarantine,
+            (vault.suppression(), u64::try_from(ports.clock.wall_ms()).unwrap_or(0)),
         )?;
+        let quarantine = Arc::new(quarantine);
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
-        let desk = state.desk(&ports, settings, vault, &log, &access)?;
+        let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine))?;
         let readers = [(origin, log.reader()), (access.origin(), access.reader())];
         let marker =
             start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
@@ -620,7 +624,7 @@ impl Engine {
     }
 
     /// Returns the events that were refused but are kept.
-    pub fn quarantine(&self) -> &Quarantine {
+    pub fn quarantine(&self) -> &Arc<Quarantine> {
         &self.quarantine
     }
 
@@ -772,7 +776,7 @@ impl State {
         settings: &Settings,
         vault: Vault,
         log: &Arc<Log<Trail>>,
-        access: &Arc<AccessLog>,
+        (access, quarantine): (&Arc<AccessLog>, &Arc<Quarantine>),
     ) -> Result<shred::Desk, ShredError> {
         let works = Works {
             disk: Arc::clone(&ports.disk),
@@ -801,7 +805,8 @@ impl State {
                 numbering: self.numbering.clone(),
             }),
         };
-        let second = Second::open((&works, log, &self.earlier), access, settings, retention.automatic)?;
+        let second =
+            Second::open((&works, log, &self.earlier), (access, quarantine), settings, retention.automatic)?;
         shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)
     }
 }

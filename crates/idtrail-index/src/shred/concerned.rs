@@ -58,6 +58,8 @@ pub struct Concerned {
     pub actor: Option<String>,
     /// The customers.
     pub subjects: Vec<GlobalCustomerId>,
+    /// What else is kept of them, by name, to go with the last event of its customer.
+    pub belongings: Vec<(GlobalCustomerId, String)>,
 }
 
 /// Writes the file.
@@ -67,7 +69,9 @@ pub struct Concerned {
 pub fn write(disk: &dyn Disk, path: &Path, all: &[Concerned]) -> Result<(), ShredError> {
     let one = |one: &Concerned| {
         let subjects: Vec<String> = one.subjects.iter().map(ToString::to_string).collect();
-        json!({ "request": one.request_id, "actor": one.actor, "subjects": subjects })
+        let belongings: Vec<[String; 2]> =
+            one.belongings.iter().map(|(subject, name)| [subject.to_string(), name.clone()]).collect();
+        json!({ "request": one.request_id, "actor": one.actor, "subjects": subjects, "belongings": belongings })
     };
     let text = json!({ "format": FORMAT, "orders": all.iter().map(one).collect::<Vec<_>>() }).to_string();
     let bytes = format!("{text}\n{:08x}\n", crc32c::crc32c(text.as_bytes()));
@@ -104,12 +108,20 @@ fn parse(bytes: &[u8]) -> Option<Vec<Concerned>> {
     if value.get("format")?.as_str()? != FORMAT {
         return None;
     }
+    let belonging = |value: &Value| {
+        let subject = GlobalCustomerId::try_from(value.get(0)?.as_str()?).ok()?;
+        Some((subject, value.get(1)?.as_str()?.to_owned()))
+    };
     let one = |value: &Value| {
         let subject = |value: &Value| GlobalCustomerId::try_from(value.as_str()?).ok();
         Some(Concerned {
             request_id: value.get("request")?.as_str()?.to_owned(),
             actor: value.get("actor")?.as_str().map(str::to_owned),
             subjects: value.get("subjects")?.as_array()?.iter().map(subject).collect::<Option<_>>()?,
+            belongings: match value.get("belongings") {
+                Some(list) => list.as_array()?.iter().map(belonging).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
         })
     };
     value.get("orders")?.as_array()?.iter().map(one).collect()
@@ -128,9 +140,16 @@ mod tests {
         let path = Path::new("/d/concerned");
         assert_eq!(read(&disk, path).unwrap(), []);
         let subjects = vec![GlobalCustomerId::new([7; 16]), GlobalCustomerId::new([9; 16])];
+        let belongings = vec![(subjects[1], "q_1".to_owned())];
+        let of = |request: &str, actor, subjects, belongings| Concerned {
+            request_id: request.to_owned(),
+            actor,
+            subjects,
+            belongings,
+        };
         let all = [
-            Concerned { request_id: "r-1".to_owned(), actor: Some("a \"b\"\n".to_owned()), subjects },
-            Concerned { request_id: "r-2".to_owned(), actor: None, subjects: Vec::new() },
+            of("r-1", Some("a \"b\"\n".to_owned()), subjects, belongings),
+            of("r-2", None, Vec::new(), Vec::new()),
         ];
         write(&disk, path, &all).unwrap();
         assert_eq!(read(&disk, path).unwrap(), all);

@@ -10,8 +10,8 @@
 )]
 
 mod access;
-mod after_restore;
 mod access_log;
+mod after_restore;
 mod authorisation;
 mod bad_input;
 mod canary;

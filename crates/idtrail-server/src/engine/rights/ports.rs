@@ -326,11 +326,7 @@ impl Shared {
                 found(Finding::Count(self.quarantined(&person)?.len() as u64))
             }
             (None, Some(Operation::Erase)) if name == QUARANTINE => {
-                let mut removed = 0;
-                for id in self.quarantined(&person)? {
-                    removed += u64::from(self.engine.quarantine().remove(id)?);
-                }
-                found(Finding::Count(removed))
+                found(Finding::Count(self.engine.discard(&self.quarantined(&person)?)?))
             }
             _ => Ok(Answer::Failed(Failure::Refused, None)),
         }
