@@ -363,11 +363,11 @@ impl<W: Writer> Shredder<W> {
         answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
     }
 
-    /// Sets a hold on leaves.
+    /// Sets a hold on leaves, and has the log say so; nothing of it stands there in clear.
     ///
     /// # Errors
     /// As [`Shredder::run`]; `NotFound` for a leaf that is not there or cannot be read any more.
-    pub fn hold(&mut self, id: &str, leaves: &[Reference]) -> Result<(), ShredError> {
+    pub fn hold(&mut self, id: &str, leaves: &[Reference], actor: Option<String>) -> Result<(), ShredError> {
         self.settle()?;
         self.check_leaves(leaves)?;
         let now_ms = self.now_ms();
@@ -384,10 +384,15 @@ impl<W: Writer> Shredder<W> {
             .iter()
             .map(|(log, indices)| NewHold { id, origin: log.keyring.origin(), indices })
             .collect();
+        let count = set.iter().map(|one| one.indices.len() as u64).sum();
         let mut vault = self.vault();
         let target = vault.next_epoch()?;
         vault.apply(&Change { set: &set, now_ms, ..Change::default() }, target)?;
-        self.note_epoch(vault.epoch())
+        let epoch = vault.epoch();
+        drop(vault);
+        self.note_epoch(epoch)?;
+        self.writer.append(Command::hold_changed(true, id, count, actor))?;
+        Ok(())
     }
 
     /// Returns the retention classes and months that are due in the month `present`, in any of the logs.
@@ -618,7 +623,16 @@ impl<W: Writer> Shredder<W> {
             })
             .collect();
         if !items.is_empty() {
-            self.writer.append(Command::keys_shredded(&items))?;
+            let released = group.iter().filter(|order| announced.contains_key(&order.request_id));
+            let released = released.filter_map(|order| match &order.task {
+                Task::Release { hold, leaves } => {
+                    Some((hold.as_str(), leaves.len() as u64, order.actor.clone()))
+                }
+                Task::Erase { .. } | Task::Expire { .. } => None,
+            });
+            let released =
+                released.map(|(hold, count, actor)| Command::hold_changed(false, hold, count, actor));
+            self.writer.append(Command::keys_shredded(&items).followed_by(released))?;
         }
         let mut outcomes = Vec::new();
         for order in group {

@@ -292,6 +292,8 @@ pub struct Engine {
     certificate_signer: SignerKey,
     rights_keys: Keyring,
     verifier: VerifierKey,
+    /// The keys that signed the log before.
+    retired: Vec<VerifierKey>,
     issuer_seed: Secret32,
     sinks_secret: Secret32,
     quarantine: Arc<Quarantine>,
@@ -363,6 +365,7 @@ impl Engine {
         };
         let signer = SignerKey::from_seed(origin, seed.expose())?;
         let verifier = signer.verifier();
+        let retired = place.verifiers(&vault)?.into_iter().skip(1).map(|(key, _)| key).collect();
         let (committer, opened) =
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
@@ -423,6 +426,7 @@ impl Engine {
             certificate_signer,
             rights_keys,
             verifier,
+            retired,
             issuer_seed,
             sinks_secret,
             quarantine,
@@ -593,9 +597,17 @@ impl Engine {
         &self.evidence_signer
     }
 
-    /// Returns the key that signs certificates about requests in a log; `None` for an earlier log, which signs no more.
+    /// Returns the key that signs certificates about requests in a log; `None` if there is no such log.
     pub(crate) fn certificate_signer(&self, log: OriginOrdinal) -> Option<&SignerKey> {
-        (log == self.ordinal()).then_some(&self.certificate_signer)
+        if log == self.ordinal() {
+            return Some(&self.certificate_signer);
+        }
+        self.earlier.iter().find(|one| one.number == log.0).map(|one| &one.certificate_signer)
+    }
+
+    /// Returns the key that verifies the newest log's checkpoints.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
     }
 
     /// Returns the keys of the sealed records of requests.
@@ -606,9 +618,9 @@ impl Engine {
     /// Returns the policy of somebody who pins the keys of all logs of the installation and asks for no witness.
     pub fn policy(&self) -> Policy {
         let mut policy = Policy::log_only(self.verifier.clone());
-        for earlier in &*self.earlier {
-            // Refused only if it is there already, and each log has a name of its own.
-            let _ = policy.add_log(earlier.verifier.clone(), None);
+        for key in self.retired.iter().chain(self.earlier.iter().flat_map(|one| &one.verifiers)) {
+            // Refused only if it is there already.
+            let _ = policy.add_log(key.clone(), None);
         }
         policy
     }

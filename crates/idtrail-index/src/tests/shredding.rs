@@ -284,10 +284,10 @@ fn what_may_not_be_erased_is_refused_or_left_out_by_name() {
     }
     // A million times the same leaf is one leaf.
     assert_eq!(one(shredder.run(vec![erase("r-3", &too_many)])).unwrap().shredded, 1);
-    shredder.hold("case-1", &places(&[4, 7])).unwrap();
-    assert_eq!(shredder.hold("case-1", &places(&[4])).unwrap_err().kind(), ErrorKind::Conflict);
+    shredder.hold("case-1", &places(&[4, 7]), None).unwrap();
+    assert_eq!(shredder.hold("case-1", &places(&[4]), None).unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(
-        shredder.hold("case-2", &places(&[3])).unwrap_err().kind(),
+        shredder.hold("case-2", &places(&[3]), None).unwrap_err().kind(),
         ErrorKind::NotFound,
         "it is gone already"
     );
@@ -451,8 +451,8 @@ fn months_expire_by_class_except_what_is_held() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "the log's own leaves");
 
     one(shredder.run(vec![erase("r-0", &[2])])).unwrap();
-    shredder.hold("case-1", &places(&[4, 5])).unwrap();
-    shredder.hold("case-2", &places(&[5])).unwrap();
+    shredder.hold("case-1", &places(&[4, 5]), None).unwrap();
+    shredder.hold("case-2", &places(&[5]), None).unwrap();
     let periods = [(identity, month - 3..=month)];
     let outcome = one(shredder.run(vec![expire("m-2", &periods)])).unwrap();
     let held: Vec<u64> = outcome.held.iter().map(|held| held.index.get()).collect();
@@ -511,7 +511,7 @@ fn a_month_is_due_once_its_class_was_kept_for_long_enough_and_only_once() {
     let identity = table.get(TypeCode::IDENTITY_RESOLUTION.class()).unwrap();
     let (class, kept) = (identity.id.code(), identity.months.unwrap());
     let mut shredder = running.shredder(&installation).unwrap();
-    shredder.hold("case-1", &places(&[3])).unwrap();
+    shredder.hold("case-1", &places(&[3]), None).unwrap();
     let at = |running: &Running, present: u16| {
         let reader = running.reader();
         let all = due_in_all([(&*reader, &running.keyring)].into_iter(), present).unwrap();

@@ -152,7 +152,11 @@ pub async fn set_hold(
     };
     let count = indices.len();
     let leaves = places(&state, &value, indices)?;
-    let receiver = state.engine().desk().hold(id.to_owned(), leaves).map_err(|error| problem(&error))?;
+    let receiver = state
+        .engine()
+        .desk()
+        .hold(id.to_owned(), leaves, Some(system.name().to_owned()))
+        .map_err(|error| problem(&error))?;
     wait(&state, receiver).await?;
     Ok(answer(StatusCode::CREATED, &json!({ "holdId": id, "leaves": count })))
 }

@@ -113,8 +113,14 @@ pub fn hold(context: &Context, args: &HoldArgs, out: &mut dyn Write) -> Result<E
         HoldCommand::Set(set) => {
             let engine = open(context)?;
             let leaves = places(&engine, set.origin.as_deref(), &set.indices);
-            let done = leaves
-                .and_then(|leaves| answer(engine.desk().hold(set.id.clone(), leaves).or_exit(Exit::Io)?));
+            let done = leaves.and_then(|leaves| {
+                answer(
+                    engine
+                        .desk()
+                        .hold(set.id.clone(), leaves, Some("command line".to_owned()))
+                        .or_exit(Exit::Io)?,
+                )
+            });
             engine.stop();
             done?;
             if context.globals.json {

@@ -354,11 +354,10 @@ pub fn restore(
         }
         ends.push(last);
     }
-    for number in 1..=newest {
-        let place = place(Kind::Events, number);
-        if vault.signing_seed(&place.origin).is_some() {
+    for number in 0..=newest {
+        for (key, _) in place(Kind::Events, number).verifiers(&vault).map_err(EngineError::from)? {
             // Refused only if it is there already.
-            let _ = restored.policy.add_log(signer(&vault, &place)?.verifier(), None);
+            let _ = restored.policy.add_log(key, None);
         }
     }
     let (accesses, events) = (ends.pop().flatten(), ends.pop().flatten().ok_or(BackupError::Foreign)?);
@@ -396,7 +395,8 @@ fn open(
     part: &LogPart,
 ) -> Result<(Past, Reader, u64), BackupError> {
     let signer = signer(vault, place)?;
-    let end = Checkpoint::open(part.checkpoint.as_bytes(), [&signer.verifier()]).ok();
+    let verifiers = place.verifiers(vault).map_err(EngineError::from)?;
+    let end = Checkpoint::open(part.checkpoint.as_bytes(), verifiers.iter().map(|(key, _)| key)).ok();
     let end = end.filter(|end| {
         end.origin == part.origin
             && end.size.get() == part.tree_size

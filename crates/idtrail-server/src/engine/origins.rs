@@ -90,6 +90,22 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Returns the keys that verify what the log has signed: the present one, then those before it, oldest first, with the
+    /// last size that each has signed; nothing if the vault does not know the log.
+    pub fn verifiers(
+        &self,
+        vault: &Vault,
+    ) -> Result<Vec<(VerifierKey, Option<u64>)>, idtrail_tlog::KeyError> {
+        let Some(signer) = self.signer(vault)? else { return Ok(Vec::new()) };
+        let mut keys = vec![(signer.verifier(), None)];
+        for old in vault.retired_keys(&self.signed_as) {
+            keys.push((VerifierKey::ed25519(&self.origin, &old.public)?, Some(old.size)));
+        }
+        Ok(keys)
+    }
+}
+
 /// Returns the name of a log of the installation whose first log is `first`.
 pub fn name(first: &str, number: u32) -> String {
     if number == 0 { first.to_owned() } else { format!("{first}/{number}") }
@@ -307,6 +323,10 @@ pub(super) struct Earlier {
     pub(super) keyring: Keyring,
     pub(super) lookup: Lookup,
     pub(super) verifier: VerifierKey,
+    /// The same, and the keys before it.
+    pub(super) verifiers: Vec<VerifierKey>,
+    /// Signs certificates of requests whose steps stand in it.
+    pub(super) certificate_signer: SignerKey,
 }
 
 impl Earlier {
@@ -341,8 +361,8 @@ impl Earlier {
         let (Some(keyring), Some(signer)) = (vault.keyring(&place.origin), place.signer(vault)?) else {
             return Err(EngineError::Foreign);
         };
-        let verifier = signer.verifier();
-        if Checkpoint::open(past.note.as_bytes(), [&verifier]).ok().as_ref() != Some(&past.end) {
+        let verifiers: Vec<VerifierKey> = place.verifiers(vault)?.into_iter().map(|(key, _)| key).collect();
+        if Checkpoint::open(past.note.as_bytes(), &verifiers).ok().as_ref() != Some(&past.end) {
             let what = "the checkpoint at which an earlier log ended is not signed by it";
             return Err(EngineError::Chain { what, path: place.log });
         }
@@ -358,7 +378,11 @@ impl Earlier {
         let reader = recovery::open_final(&ports.disk, &place.log, &past.end, &signer, &mut visit)?;
         lookup.start_background()?;
         let (number, size, reader) = (past.number, past.end.size, Arc::new(reader));
-        Ok(Self { number, name: place.origin, size, reader, keyring, lookup, verifier })
+        let (name, verifier) = (place.origin, signer.verifier());
+        let seed = vault.signing_seed(&place.signed_as).ok_or(EngineError::Foreign)?;
+        let certificate_signer =
+            SignerKey::from_seed(&idtrail_verify::certificate_key_name(&name), seed.expose())?;
+        Ok(Self { number, name, size, reader, keyring, lookup, verifier, verifiers, certificate_signer })
     }
 
     pub(super) fn to_shred(&self) -> ShredLog {

@@ -153,8 +153,9 @@ impl Desk {
         &self,
         id: String,
         leaves: Vec<Reference>,
+        actor: Option<String>,
     ) -> Result<oneshot::Receiver<Result<(), DeskError>>, DeskError> {
-        self.with(move |shredder| shredder.hold(&id, &leaves))
+        self.with(move |shredder| shredder.hold(&id, &leaves, actor))
     }
 
     /// Writes the vault for another reason than a shred, at a moment when no shred is open.

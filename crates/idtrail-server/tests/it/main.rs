@@ -18,6 +18,7 @@ mod canary;
 mod cluster;
 mod commands;
 mod damaged_disk;
+mod drills;
 mod identity;
 mod identity_more;
 mod intake;
