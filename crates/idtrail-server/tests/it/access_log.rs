@@ -226,7 +226,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         server.post_event(&installation, &refused).1["quarantineId"].as_str().unwrap().to_owned();
     let (_, first) = get(&server, &key, "/api/v1/events/2", &[]);
     let gcid = two_who_stay_apart(&server, &installation, &key);
-    let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap()];
+    let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap(), &quarantined];
     let document: Value = serde_json::from_slice(server.get("/openapi.json").body()).unwrap();
     let mut disclosing = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -285,6 +285,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         "list_events",
         "list_identity_quarantine",
         "list_interaction_events",
+        "list_quarantine",
         "lookup_identity",
         "show_customer",
         "show_event",

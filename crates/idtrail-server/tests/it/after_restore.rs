@@ -19,9 +19,7 @@ use idtrail_vault::Kek;
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
-use crate::origins::{
-    accesses, command, event, get, installation, lose_the_disk, package, places, post, refreshed,
-};
+use crate::origins::{accesses, command, event, get, installation, lose_the_disk, package, places, post};
 use crate::rig::{Installation, Running};
 use crate::rights::Office;
 
@@ -36,7 +34,7 @@ struct Restored {
 
 /// An installation that was restored from a backup made after six events of two customers and a look at one of them.
 fn restored(extra: &str) -> Restored {
-    let mut installation = installation(extra);
+    let installation = installation(extra);
     let backup = installation.dir.path().join("backup");
     let server = installation.start();
     let customers = ["erased-one", "kept-one"];
@@ -56,7 +54,6 @@ fn restored(extra: &str) -> Restored {
     let policy = Policy::parse(said["policy"].as_str().unwrap()).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (old, new) = (text(&receipts[0]["origin"]), text(&said["origin"]));
-    refreshed(&mut installation);
     let admin = installation.credential(&["--name", "operations", "--role", "admin"]).1;
     Restored { installation, admin, policy, old, new, receipts }
 }

@@ -36,4 +36,5 @@ mod shredding;
 mod sinks;
 mod sinks_logs;
 mod sinks_rights;
+mod staff;
 mod upgrade;
