@@ -25,6 +25,16 @@ proptest! {
         }
     }
 
+    /// G6: so does a hold that the rules set in the middle of a decision, after which the region is another one.
+    #[test]
+    fn a_hold_in_the_middle_of_a_decision_keeps_the_fold_right(history in history(40)) {
+        let mut world = World::new(Ruleset { merges_per_day_max: 1, ..tight() });
+        for input in &history {
+            world.take(input);
+            prop_assert_eq!(world.state.check(), Ok(()), "after {:?}", input);
+        }
+    }
+
     /// P2: any order of observations gives the same customers.
     #[test]
     fn order_does_not_matter(
