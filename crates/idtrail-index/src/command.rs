@@ -12,7 +12,8 @@ use idtrail_identity::{Decision, Outcome, Ruleset, Sighting};
 use serde_json::{Map, Value, json};
 
 use crate::facts::{Hasher, Key, ShredStep};
-use crate::identity::{OBSERVATION_MEMBER, Seen, resolved_event};
+use crate::identity::{Seen, resolved_event};
+use crate::slip::Slip;
 
 /// The calling system's name in the log's own leaves; no credential can have it, because it holds a colon.
 pub(crate) const OWN_SYSTEM: &str = "idtrail:log";
@@ -41,12 +42,14 @@ pub struct Resolution {
 pub(crate) struct Resolve {
     event: Map<String, Value>,
     channel: ChannelCode,
-    observation: Value,
+    /// What was resolved, encoded as it stands beside the event.
+    beside: EncodedEvent,
     pub(crate) seen: Seen,
     pub(crate) keys: Keys,
     system: String,
     actor: Option<String>,
     dedupe_id: Dedupe<'static>,
+    pub(crate) slip: Slip,
 }
 
 impl Resolve {
@@ -69,9 +72,8 @@ impl Resolve {
         };
         let mut event = resolved_event(self.event, subject, identity);
         event.insert("eventType".to_owned(), event_type.to_string().into());
-        let body = json!({ "auditEvent": event, OBSERVATION_MEMBER: self.observation });
         Body {
-            encoded: EncodedEvent::of(&body),
+            encoded: self.beside.with_event(&event),
             header: LeafHeader {
                 event_type,
                 hour: 0,
@@ -163,18 +165,18 @@ impl Command {
     }
 
     /// Prepares the resolution of identifiers; may run in parallel. At most as many as the ruleset allows, each with its
-    /// aliases, or the event is stored without a customer.
+    /// aliases, or the event is stored without a customer. What is decided stands on the slip.
     pub fn resolve(
         hasher: &Hasher,
         request: Resolution,
         system: &str,
         actor: Option<&str>,
         dedupe_id: Dedupe<'static>,
-    ) -> Self {
+    ) -> (Self, Slip) {
         let Resolution { event, channel, time_ms, sightings } = request;
         let seen = Seen { time_ms, sightings, named: None, asked: true };
-        let observation = seen.to_json();
-        let content = hasher.resolved(&observation);
+        let beside = Hasher::observed(&seen.to_json());
+        let content = hasher.content(&beside);
         let interaction = event.get("interactionId").and_then(Value::as_str);
         let keys = Keys {
             customer: None,
@@ -184,16 +186,10 @@ impl Command {
             content_is_id: false,
         };
         let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
-        Self(What::Resolve(Box::new(Resolve {
-            event,
-            channel,
-            observation,
-            seen,
-            keys,
-            system,
-            actor,
-            dedupe_id,
-        })))
+        let slip = Slip::default();
+        let resolve =
+            Resolve { event, channel, beside, seen, keys, system, actor, dedupe_id, slip: slip.clone() };
+        (Self(What::Resolve(Box::new(resolve))), slip)
     }
 
     /// Takes what a person states about identities. Simulate it first: what cannot be stated is answered as unavailable.

@@ -24,6 +24,7 @@ pub mod rights;
 pub mod seal;
 mod set;
 pub mod shred;
+pub mod slip;
 mod store;
 pub mod trail;
 mod wipe;

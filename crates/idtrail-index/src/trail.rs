@@ -183,6 +183,7 @@ impl Trail {
         // The event names its customer, as one that a client sends.
         resolve.keys.customer = Some(self.hasher.customer(&decided.subject.to_string()));
         let keys = resolve.keys.clone();
+        resolve.slip.write(&decided);
         let (body, _) = self
             .identity
             .read(|state| resolve.body(decided.subject, decided.decision.as_ref(), state.ruleset()));

@@ -48,8 +48,11 @@ impl Running {
         let request =
             Resolution { event, channel: ChannelCode::VOICE, time_ms: 1_698_418_800_000, sightings };
         let dedupe = Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned();
-        let command = Command::resolve(&self.hasher, request, "crm", None, dedupe);
-        self.submit(vec![command]).pop().unwrap()
+        let (command, slip) = Command::resolve(&self.hasher, request, "crm", None, dedupe);
+        let answer = self.submit(vec![command]).pop().unwrap();
+        // Only a new decision is written down.
+        assert_eq!(slip.read().is_some(), matches!(answer, Answer::Appended { .. }));
+        answer
     }
 }
 
