@@ -129,6 +129,11 @@ impl Trail {
 
     /// Returns what is answered to a repetition, or `None` for an event that was not there before.
     fn before(&self, keys: &Keys, at: Moment) -> Result<Option<TrailDecision>, IndexError> {
+        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
+        if erased == Some(Suppressed::Same) {
+            // First, for events of which only the staff section was destroyed: they still stand in the index.
+            return Ok(Some(Decision::Refuse(Refusal::Erased)));
+        }
         if let Some((origin, seen)) = self.seen(keys)? {
             let place = Reference { origin, index: LogIndex::new(seen.index) };
             return Ok(Some(if seen.content != keys.content {
@@ -139,7 +144,6 @@ impl Trail {
                 Decision::Refuse(Refusal::Earlier(place))
             }));
         }
-        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
         Ok(erased.map(|erased| match erased {
             Suppressed::Same => Decision::Refuse(Refusal::Erased),
             Suppressed::Other => Decision::Refuse(Refusal::ErasedConflict),

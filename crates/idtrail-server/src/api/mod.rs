@@ -39,6 +39,7 @@ pub mod events;
 pub mod health;
 pub mod identity;
 mod intake;
+pub mod logs;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
@@ -247,6 +248,13 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(access_log::tile))
         .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::checkpoint))
+        .routes(routes!(logs::tile))
+        .routes(routes!(logs::entries))
+        .routes(routes!(logs::access_checkpoint))
+        .routes(routes!(logs::access_tile))
+        .routes(routes!(logs::access_entries))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))

@@ -36,6 +36,7 @@ pub mod rebuild;
 pub mod reference;
 pub mod retention;
 pub mod rights;
+pub mod rotate;
 pub mod send;
 pub mod serve;
 pub mod shred;
@@ -96,6 +97,8 @@ pub enum Command {
     Hold(shred::HoldArgs),
     /// Say what has expired, and destroy it.
     Retention(retention::RetentionArgs),
+    /// Replace the key that signs the log, the key-encryption key, or the pepper of identifiers.
+    Rotate(rotate::RotateArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
     /// Send events from a file or pipe to a server.
@@ -393,6 +396,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
+        Command::Rotate(args) => rotate::run(context, args, &mut io::stdout().lock()),
         Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
         Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
         Command::Rights(args) => rights::run(context, args, &mut io::stdout().lock()),

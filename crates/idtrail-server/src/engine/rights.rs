@@ -75,7 +75,7 @@ pub(crate) enum Trouble {
     #[error("the thread that destroys keys does not answer")]
     NoAnswer,
     #[error("the quarantine could not be changed")]
-    Quarantine(#[from] crate::quarantine::QuarantineError),
+    Quarantine(#[from] super::quarantined::DiscardError),
     #[error("nothing was destroyed, because everything is held")]
     NothingDestroyed,
     #[error("the certificate could not be signed")]

@@ -11,12 +11,14 @@
 
 mod access;
 mod access_log;
+mod after_restore;
 mod authorisation;
 mod bad_input;
 mod canary;
 mod cluster;
 mod commands;
 mod damaged_disk;
+mod drills;
 mod identity;
 mod identity_more;
 mod intake;

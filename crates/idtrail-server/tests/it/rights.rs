@@ -21,14 +21,14 @@ fn event(customer: &str, number: u64) -> Value {
 }
 
 /// Two data protection officers at a server.
-struct Office<'a> {
+pub(crate) struct Office<'a> {
     server: &'a Running,
     of: &'a Installation,
     tokens: [String; 2],
 }
 
 impl<'a> Office<'a> {
-    fn open(server: &'a Running, of: &'a Installation, second: &(String, String)) -> Self {
+    pub(crate) fn open(server: &'a Running, of: &'a Installation, second: &(String, String)) -> Self {
         let tokens = [&of.person, second].map(|person| format!("Bearer {}", server.token(person)));
         Self { server, of, tokens }
     }
@@ -49,7 +49,7 @@ impl<'a> Office<'a> {
         (response.status(), response.body().to_vec())
     }
 
-    fn request(&self, kind: &str, customer: &str) -> String {
+    pub(crate) fn request(&self, kind: &str, customer: &str) -> String {
         let (status, opened) = self.post("", 0, &json!({ "kind": kind, "customerIdHash": customer }));
         assert_eq!(status, StatusCode::CREATED, "{opened}");
         opened["requestId"].as_str().unwrap().to_owned()
@@ -59,7 +59,7 @@ impl<'a> Office<'a> {
         self.post(&format!("/{id}/{command}"), who, &body)
     }
 
-    fn verify(&self, id: &str) {
+    pub(crate) fn verify(&self, id: &str) {
         let body = json!({ "level": "ONE_CHANNEL", "method": "otp-mail", "evidence": HASH });
         assert_eq!(self.say(id, 0, "verify", body).0, StatusCode::OK);
     }
@@ -71,7 +71,7 @@ impl<'a> Office<'a> {
     }
 
     /// Waits for a state.
-    fn until(&self, id: &str, state: &str) -> Value {
+    pub(crate) fn until(&self, id: &str, state: &str) -> Value {
         let started = Instant::now();
         loop {
             let shown = self.shown(id);
@@ -83,7 +83,7 @@ impl<'a> Office<'a> {
         }
     }
 
-    fn approve(&self, id: &str) {
+    pub(crate) fn approve(&self, id: &str) {
         let plan = self.until(id, "PLANNED")["plan"]["hash"].clone();
         for who in 0..2 {
             let (status, said) = self.say(id, who, "approve", json!({ "planHash": plan }));
@@ -91,7 +91,7 @@ impl<'a> Office<'a> {
         }
     }
 
-    fn certificate(&self, id: &str) -> Vec<u8> {
+    pub(crate) fn certificate(&self, id: &str) -> Vec<u8> {
         let (status, file) = self.get(&format!("/{id}/certificate"));
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&file));
         file

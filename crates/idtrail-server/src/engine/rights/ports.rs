@@ -8,6 +8,7 @@
 use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
 use idtrail_index::shred::{Order, Task as ShredTask};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_rights::{
     Answer, Call, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan, PlanItem,
     RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion, deletions_hash,
@@ -96,8 +97,7 @@ impl Shared {
         for number in 0..newest {
             let leaves = of(number);
             if !leaves.is_empty() {
-                let method = if own == Method::Manual { own } else { Method::Connector };
-                add(&format!("{EARLIER}{number}"), IDTRAIL, method, &leaves, leaves.len() as u64)?;
+                add(&format!("{EARLIER}{number}"), IDTRAIL, own, &leaves, leaves.len() as u64)?;
             }
         }
         let waiting = self.quarantined(person)?.len() as u64;
@@ -202,15 +202,18 @@ impl Shared {
     /// Destroys the keys of exactly the leaves that the freeze named.
     fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
         let (_, person) = self.frozen(request)?;
-        let newest = self.engine.ordinal().0;
-        let indices: Vec<u64> =
-            person.leaves.iter().filter(|(origin, _)| *origin == newest).map(|(_, index)| *index).collect();
-        let order = Order { request_id: effect.to_string(), actor: None, task: ShredTask::Erase { indices } };
+        let leaf = |(origin, index): &(u32, u64)| Reference {
+            origin: OriginOrdinal(*origin),
+            index: LogIndex::new(*index),
+        };
+        let leaves = person.leaves.iter().map(leaf).collect();
+        let task = ShredTask::Erase { leaves, sections: Sections::Both };
+        let order = Order { request_id: effect.to_string(), actor: None, task };
         let outcome = wait(self.engine.desk().order(order)?)?;
         // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
         let leaf = match outcome.leaf {
-            Some(leaf) => leaf,
-            None => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
+            Some(leaf) if leaf.origin == self.engine.ordinal() => leaf.index,
+            _ => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
         };
         let bytes = self.engine.reader().entry(leaf)?;
         let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
@@ -323,13 +326,8 @@ impl Shared {
                 found(Finding::Count(self.quarantined(&person)?.len() as u64))
             }
             (None, Some(Operation::Erase)) if name == QUARANTINE => {
-                let mut removed = 0;
-                for id in self.quarantined(&person)? {
-                    removed += u64::from(self.engine.quarantine().remove(id)?);
-                }
-                found(Finding::Count(removed))
+                found(Finding::Count(self.engine.discard(&self.quarantined(&person)?)?))
             }
-            // Keys of earlier logs are not destroyed by requests; the request ends with this item named as missing.
             _ => Ok(Answer::Failed(Failure::Refused, None)),
         }
     }
@@ -340,7 +338,7 @@ impl Shared {
             person::readable(&self.engine, person, number)?.into_iter().collect();
         let own: std::collections::BTreeSet<u64> =
             person.leaves.iter().filter(|(origin, _)| *origin == number).map(|(_, index)| *index).collect();
-        if let Some(log) = self.engine.log_at(idtrail_log::OriginOrdinal(number)) {
+        if let Some(log) = self.engine.log_at(OriginOrdinal(number)) {
             for id in person.customers.iter().filter_map(|id| GlobalCustomerId::try_from(id.as_str()).ok()) {
                 let rows = log.lookup.subject(id)?.into_iter().map(LogIndex::get);
                 left.extend(rows.filter(|index| own.contains(index)));
