@@ -63,6 +63,7 @@ struct Shared {
     monitor: Arc<Monitor>,
     sinks: Arc<Sinks>,
     rights: Arc<Rights>,
+    packages: dsar::Kept,
     budgets: Budgets,
     envelope: Arc<Envelope>,
     body_bytes_max: usize,
@@ -93,6 +94,7 @@ impl AppState {
             monitor,
             sinks,
             rights,
+            packages: dsar::Kept::default(),
             budgets,
             envelope,
             body_bytes_max,
@@ -119,6 +121,11 @@ impl AppState {
     /// Returns the requests of data subjects.
     pub fn rights(&self) -> &Arc<Rights> {
         &self.0.rights
+    }
+
+    /// Returns the evidence packages that can be fetched again.
+    pub(crate) fn packages(&self) -> &dsar::Kept {
+        &self.0.packages
     }
 
     /// Returns what is counted and measured.
@@ -161,6 +168,7 @@ impl AppState {
         self.0.budgets.sweep();
         self.0.tokens.sweep();
         let engine = self.engine();
+        self.0.packages.sweep(engine.now_ms(), engine.lookup().epoch_in_log());
         match engine.quarantine().expire(engine.now_ms()) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "entries of the quarantine expired"),
@@ -234,6 +242,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::aliases))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(dsar::fetch_package))
         .routes(routes!(rights::list, rights::open))
         .routes(routes!(rights::show))
         .routes(routes!(rights::say))

@@ -27,6 +27,8 @@ mod oidc;
 mod operations;
 mod operator;
 mod origins;
+mod outsiders;
+mod packages;
 mod reading;
 mod rig;
 mod rights;
