@@ -25,6 +25,7 @@ pub mod seal;
 mod set;
 pub mod shred;
 pub mod slip;
+pub mod statement;
 mod store;
 pub mod trail;
 mod wipe;

@@ -38,12 +38,13 @@ use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
 use idtrail_log::{LogError, OriginOrdinal, Reference};
-use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
+use idtrail_port::{Clock, Disk, DiskLock, Entropy, RandomPool, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
 use self::access::AccessLog;
 use self::origins::{Earlier, Kind, Line, Place, Reading, View};
+use self::proposals::Proposals;
 use self::second::Second;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
@@ -54,6 +55,7 @@ pub mod identity;
 pub mod index;
 mod loose;
 pub mod origins;
+pub mod proposals;
 pub mod quarantined;
 pub mod retention;
 pub mod rights;
@@ -272,6 +274,8 @@ impl Gathered {
 /// An open installation.
 pub struct Engine {
     ports: Ports,
+    fresh_ids: Mutex<RandomPool>,
+    proposals: Proposals,
     origin: String,
     rules: Rules,
     hasher: Arc<Hasher>,
@@ -435,6 +439,8 @@ impl Engine {
             marker: Mutex::new(Some(marker)),
             log_dir,
             _lock: lock,
+            proposals: Proposals::new(settings.identity.four_eyes),
+            fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
             ports,
         })
     }
@@ -638,6 +644,16 @@ impl Engine {
     /// Returns the events that were refused but are kept.
     pub fn quarantine(&self) -> &Arc<Quarantine> {
         &self.quarantine
+    }
+
+    /// Returns what waits for a second person.
+    pub fn proposals(&self) -> &Proposals {
+        &self.proposals
+    }
+
+    /// Returns a random id that nothing else has.
+    pub(crate) fn fresh_id(&self) -> [u8; 16] {
+        self.fresh_ids.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the wall time in milliseconds since 1970.

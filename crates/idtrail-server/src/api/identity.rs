@@ -176,10 +176,7 @@ impl Question {
         id: Option<Dedupe<'static>>,
     ) -> Result<Self, Problem> {
         let Taken { request, blocked } = take(engine, value)?;
-        let dedupe = id.unwrap_or_else(|| {
-            let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
-            Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
-        });
+        let dedupe = id.unwrap_or_else(|| Dedupe::bytes(DedupeKind::SYSTEM, &engine.fresh_id()).into_owned());
         let (command, slip) = Command::resolve(engine.hasher(), request, system, None, dedupe);
         let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
         Ok(Self { receiver, slip, blocked })
@@ -205,29 +202,33 @@ impl Question {
 ///
 /// # Errors
 /// 409 or 503.
-pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Value), Problem> {
+pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Said), Problem> {
     let own = |index| Reference { origin: engine.ordinal(), index };
     let (status, place) = match settled.answer {
         Answer::Appended { commit, first, received_ms, .. } => {
             // The commit proves its entries, and the slip says what was decided: nothing has to be read again.
             let decision = || {
                 let resolved = settled.slip.read()?;
-                let receipt = json!({
-                    "origin": engine.origin(),
-                    "index": first.get(),
-                    "leafHash": commit.leaf_hash(first)?.to_string(),
-                    "receivedAt": idtrail_event::time_text(received_ms),
-                    "treeSize": commit.size().get(),
-                    "proof": commit.proof_text(first)?,
-                });
-                Some(decision(&Words::of(&resolved), settled.blocked, receipt))
+                Some(Decision {
+                    blocked: settled.blocked,
+                    receipt: DecisionReceipt {
+                        origin: engine.origin().to_owned(),
+                        index: first.get(),
+                        leaf_hash: commit.leaf_hash(first)?.to_string(),
+                        received_at: idtrail_event::time_text(received_ms),
+                        tree_size: commit.size().get(),
+                        proof: commit.proof_text(first)?,
+                    },
+                    ..Decision::of(&resolved)
+                })
             };
-            return Ok((StatusCode::CREATED, decision().ok_or_else(Problem::internal)?));
+            let decision = decision().ok_or_else(Problem::internal)?;
+            return Ok((StatusCode::CREATED, Said::Decision(Box::new(decision))));
         }
         Answer::Existing(index) => (StatusCode::OK, own(index)),
         Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
-            return Ok((StatusCode::OK, json!({ "status": "erased", "erased": true })));
+            return Ok((StatusCode::OK, Said::Erased { status: "erased", erased: true }));
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             return Err(Problem::conflict(events::CONFLICT));
@@ -236,40 +237,59 @@ pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, V
             return Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5));
         }
     };
-    Ok((status, decided(engine, place, settled.blocked)?))
+    Ok((status, Said::Decision(Box::new(decided(engine, place, settled.blocked)?))))
 }
 
-/// The words of a decision, from a slip or from a leaf.
-struct Words {
+/// What is said about a question.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+pub(crate) enum Said {
+    /// What was decided.
+    Decision(Box<Decision>),
+    /// That the person was erased.
+    Erased {
+        /// Says so.
+        status: &'static str,
+        /// Says so.
+        erased: bool,
+    },
+}
+
+/// What was decided, from a slip or from a leaf.
+#[derive(Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Decision {
     gcid: Option<String>,
     outcome: Value,
     tier: Value,
-    rule: Value,
+    rule_id: Value,
     candidates: Value,
+    blocked: Vec<Value>,
+    receipt: DecisionReceipt,
 }
 
-impl Words {
+#[derive(Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionReceipt {
+    origin: String,
+    index: u64,
+    leaf_hash: String,
+    received_at: String,
+    tree_size: u64,
+    proof: String,
+}
+
+impl Decision {
     fn of(resolved: &Resolved) -> Self {
         Self {
             gcid: Some(resolved.gcid.to_string()),
             outcome: resolved.outcome.name().into(),
             tier: resolved.tier.name().into(),
-            rule: resolved.rule.map(RuleId::name).into(),
+            rule_id: resolved.rule.map(RuleId::name).into(),
             candidates: resolved.candidates.into(),
+            ..Self::default()
         }
     }
-}
-
-fn decision(words: &Words, blocked: Vec<Value>, receipt: Value) -> Value {
-    json!({
-        "gcid": words.gcid,
-        "outcome": words.outcome,
-        "tier": words.tier,
-        "ruleId": words.rule,
-        "candidates": words.candidates,
-        "blocked": blocked,
-        "receipt": receipt,
-    })
 }
 
 /// Turns identifiers into tokens
@@ -579,7 +599,7 @@ fn plain(text: &str) -> bool {
 }
 
 /// Reads a decision from its leaf: the same answer as at first, but for a proof from a grown tree.
-fn decided(engine: &Engine, place: Reference, blocked: Vec<Value>) -> Result<Value, Problem> {
+fn decided(engine: &Engine, place: Reference, blocked: Vec<Value>) -> Result<Decision, Problem> {
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
         tracing::error!(error, "a decision cannot be read");
         Problem::unavailable("the decision cannot be read", 5)
@@ -593,22 +613,22 @@ fn decided(engine: &Engine, place: Reference, blocked: Vec<Value>) -> Result<Val
     let identity =
         |name: &str| event.and_then(|event| event.get("identity")?.get(name)).cloned().unwrap_or(Value::Null);
     debug_assert!(leaf.body.get(OBSERVATION_MEMBER).is_some(), "every resolution says what it rests on");
-    let words = Words {
+    Ok(Decision {
         gcid: leaf.subject.map(|subject| subject.to_string()),
         outcome: identity("outcome"),
         tier: identity("tier"),
-        rule: identity("ruleId"),
+        rule_id: identity("ruleId"),
         candidates: identity("candidates"),
-    };
-    let receipt = json!({
-        "origin": log.name,
-        "index": index.get(),
-        "leafHash": receipt.leaf_hash,
-        "receivedAt": idtrail_event::time_text(leaf.received_ms),
-        "treeSize": receipt.tree_size,
-        "proof": receipt.proof,
-    });
-    Ok(decision(&words, blocked, receipt))
+        blocked,
+        receipt: DecisionReceipt {
+            origin: log.name.to_owned(),
+            index: index.get(),
+            leaf_hash: receipt.leaf_hash,
+            received_at: idtrail_event::time_text(leaf.received_ms),
+            tree_size: receipt.tree_size,
+            proof: receipt.proof,
+        },
+    })
 }
 
 /// Returns every identifier that a text without a type may be: a token, a hash as events carry it, a client's own

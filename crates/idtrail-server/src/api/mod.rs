@@ -45,8 +45,10 @@ pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
 pub mod rights;
+pub mod ruleset;
 pub mod shred;
 pub mod sinks;
+mod stating;
 pub mod steward;
 pub mod tiles;
 pub mod timeline;
@@ -232,6 +234,10 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(steward::split))
         .routes(routes!(steward::simulate))
         .routes(routes!(steward::quarantine))
+        .routes(routes!(ruleset::show, ruleset::replace))
+        .routes(routes!(ruleset::simulate))
+        .routes(routes!(ruleset::proposals))
+        .routes(routes!(ruleset::approve))
         .routes(routes!(customers::show))
         .routes(routes!(customers::explain))
         .routes(routes!(timeline::timeline))

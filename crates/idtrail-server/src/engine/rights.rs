@@ -9,6 +9,7 @@
 
 mod person;
 mod ports;
+mod reassert;
 pub(crate) mod record;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -20,7 +20,7 @@ use idtrail_verify::{CERTIFICATE_FORMAT, Certificate, DisclosedLeaf, certificate
 use tokio::sync::oneshot;
 
 use super::record::{Found, Frozen, Part, Record};
-use super::{Shared, Trouble, person, subject_of};
+use super::{Shared, Trouble, person, reassert, subject_of};
 use crate::engine::shred::DeskError;
 
 /// The item of the log that is written to.
@@ -46,8 +46,10 @@ impl Shared {
             (Task::Item(item), _) => self.item(request, item, call),
             (Task::Request, Effect::Discover) => self.discover(request),
             (Task::Request, Effect::Freeze) => self.freeze(request, call.effect_id),
-            // Facts of others are folded from their own leaves: what rested on the erased ones alone goes with them.
-            (Task::Request, Effect::Reassert) => found(Finding::Done),
+            (Task::Request, Effect::Reassert) => {
+                self.reassert(request, call.effect_id)?;
+                found(Finding::Done)
+            }
             (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
@@ -61,7 +63,7 @@ impl Shared {
     fn discover(&self, request: &RequestId) -> Outcome {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
-        let person = person::find(&self.engine, &record.whom)?;
+        let person = reassert::find(&self.engine, &record.whom, case.kind())?;
         let plan = self.plan(case.kind(), &record.nonce, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
@@ -146,7 +148,7 @@ impl Shared {
             return found(Finding::Frozen { cutoff_ms: frozen.cutoff_ms, tree_size: frozen.tree_size });
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
-        let now = person::find(&self.engine, &record.whom)?;
+        let now = reassert::find(&self.engine, &record.whom, case.kind())?;
         if Some(self.plan(case.kind(), &record.nonce, &now)?) != planned {
             return found(Finding::Changed);
         }
@@ -158,7 +160,7 @@ impl Shared {
         self.keep(number, record.clone())?;
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
-        let then = person::find(&self.engine, &record.whom)?;
+        let then = reassert::find(&self.engine, &record.whom, case.kind())?;
         if Some(self.plan(case.kind(), &record.nonce, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
