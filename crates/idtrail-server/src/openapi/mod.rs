@@ -78,6 +78,8 @@ problems! {
     ConflictProblem: Conflict;
     /// The error of operations that name something which may not be there.
     NotFoundProblem: NotFound;
+    /// The error of operations that give something for a time only.
+    GoneProblem: Gone;
     /// The error of operations whose path, query or header can be wrong.
     RequestProblem: MalformedRequest;
 }

@@ -50,8 +50,12 @@ impl Shared {
             (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
-            (Task::Request, Effect::Destroy) => self.destroy(request, Part::Person),
-            (Task::Request, Effect::Package | Effect::Act(_) | Effect::ProbeAgain) => {
+            (Task::Request, Effect::Destroy) => {
+                self.destroy(request, Part::Package)?;
+                self.destroy(request, Part::Person)
+            }
+            (Task::Request, Effect::Package) => found(self.package(request, call.effect_id)?),
+            (Task::Request, Effect::Act(_) | Effect::ProbeAgain) => {
                 Ok(Answer::Failed(Failure::Refused, None))
             }
         }
@@ -105,14 +109,10 @@ impl Shared {
             add(QUARANTINE, IDTRAIL, Method::Connector, &[], waiting)?;
         }
         if !person.leaves.is_empty() && !kind.is_reading() {
-            for name in self.sinks.statuses().iter().filter_map(|one| one.get("name")?.as_str()) {
-                add(
-                    &format!("{SINK}{name}"),
-                    name,
-                    Method::Manual,
-                    &person.leaves,
-                    person.leaves.len() as u64,
-                )?;
+            let count = person.leaves.len() as u64;
+            for (name, method) in self.sink_methods() {
+                let method = if kind == Kind::Erasure { method } else { Method::Manual };
+                add(&format!("{SINK}{name}"), &name, method, &person.leaves, count)?;
             }
         }
         Ok(Plan {
@@ -192,7 +192,7 @@ impl Shared {
         wait(written).map(|_| ())
     }
 
-    fn frozen(&self, request: &RequestId) -> Result<(Record, Found), Trouble> {
+    pub(super) fn frozen(&self, request: &RequestId) -> Result<(Record, Found), Trouble> {
         let (_, record) = self.person(request)?;
         let found = record.frozen.as_ref().map(|frozen| frozen.found.clone());
         let found = found.or_else(|| record.planned.clone()).ok_or(Trouble::NoRecord)?;
@@ -202,6 +202,7 @@ impl Shared {
     /// Destroys the keys of exactly the leaves that the freeze named.
     fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
         let (_, person) = self.frozen(request)?;
+        self.end_schedules_of(&person.customers);
         let newest = self.engine.ordinal().0;
         let indices: Vec<u64> =
             person.leaves.iter().filter(|(origin, _)| *origin == newest).map(|(_, index)| *index).collect();
@@ -276,14 +277,7 @@ impl Shared {
         let (number, mut record) = match self.record(request, Part::Certificates) {
             Some(known) => known,
             None => {
-                let record = Record {
-                    part: Part::Certificates,
-                    whom: Vec::new(),
-                    planned: None,
-                    frozen: None,
-                    bodies: Vec::new(),
-                    ..of_person
-                };
+                let record = Record::new(request, Part::Certificates, of_person.nonce);
                 (self.store.free_number()?, record)
             }
         };
@@ -303,11 +297,14 @@ impl Shared {
             .write_vault(move |vault| vault.puncture_indices(&origin, &[number], Sections::Both))?;
         wait(written)?;
         self.store.remove(number)?;
-        self.book().records.remove(&(request.clone(), part == Part::Person));
+        self.book().records.remove(&(request.clone(), part));
         found(Finding::Done)
     }
 
     fn item(&self, request: &RequestId, item: &ItemName, call: &Call) -> Outcome {
+        if let Some(sink) = item.as_str().strip_prefix(SINK) {
+            return self.sink(request, sink, call);
+        }
         let (_, person) = self.frozen(request)?;
         let name = item.as_str();
         let number = match name.strip_prefix(EARLIER) {
@@ -388,7 +385,7 @@ impl Shared {
 
 /// Returns the hash of whom the request is about, by which a change is noticed.
 fn closure(nonce: &str, person: &Found) -> Result<Digest, Trouble> {
-    let whole = (nonce, &person.customers, &person.identifiers, &person.leaves);
+    let whole = (nonce, &person.customers, &person.identifiers, &person.leaves, &person.probable);
     Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
 }
 
