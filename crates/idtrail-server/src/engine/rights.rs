@@ -14,9 +14,9 @@ mod person;
 mod ports;
 pub(crate) mod record;
 mod sinks;
+mod stragglers;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,7 +30,6 @@ use idtrail_index::seal::OpenError;
 use idtrail_index::trail::Refusal as LogRefusal;
 use idtrail_log::commit::Answer as LogAnswer;
 use idtrail_log::{LogError, Reference};
-use idtrail_port::{Disk, read_whole};
 use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
     Action, Answer, Case, Code, Command, Engine as Machine, Entry, Failure, Input, Kind, Principal, Refusal,
@@ -42,13 +41,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::record::{Part, Record, RecordError, Records};
+use self::stragglers::{Late, cutoff, is_late, untold};
 use super::Engine;
 use super::shred::{DeskError, LOG_PATIENCE};
 use crate::settings::Settings;
 use crate::sinks::Sinks;
 
 const QUEUE_MAX: usize = 256;
-const PROCESSING_BYTES_MAX: u64 = 16 << 20;
 /// How often the thread looks whether it is time for something.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a request waits after the log or the disk failed, milliseconds.
@@ -138,6 +137,8 @@ struct Book {
     loaded: bool,
     cases: BTreeMap<RequestId, Live>,
     records: BTreeMap<(RequestId, Part), (u64, Record)>,
+    /// Late events that erasures are to be told of.
+    late: Late,
 }
 
 type Job = Box<dyn FnOnce(&Shared) + Send>;
@@ -166,21 +167,6 @@ pub struct Rights {
 impl std::fmt::Debug for Rights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rights").finish_non_exhaustive()
-    }
-}
-
-/// Reads the records of processing; one that leaves a question of Art. 15 open is refused.
-fn processing(disk: &dyn Disk, path: &Path) -> Result<Processing, RightsStartError> {
-    let bytes =
-        read_whole(disk, path, PROCESSING_BYTES_MAX).map_err(|error| RightsStartError(Box::new(error)))?;
-    let read: Processing =
-        serde_json::from_slice(&bytes).map_err(|error| RightsStartError(Box::new(error)))?;
-    match read.gaps().into_iter().next() {
-        None => Ok(read),
-        Some(gap) => {
-            let text = format!("the records of processing leave a question open. member={}", gap.member);
-            Err(RightsStartError(text.into()))
-        }
     }
 }
 
@@ -213,7 +199,8 @@ impl Rights {
             retry: RetrySchedule { base_ms: of.retry_ms, ..standard.retry },
             ..standard
         };
-        let processing = of.records.as_ref().map(|path| processing(&*ports.disk, path)).transpose()?;
+        let processing =
+            of.records.as_ref().map(|path| delivery::processing(&*ports.disk, path)).transpose()?;
         let shared = Arc::new(Shared {
             engine: Arc::clone(engine),
             sinks: Arc::clone(sinks),
@@ -342,6 +329,7 @@ impl Shared {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.open_due();
+            self.tell_stragglers();
             let now_ms = self.now_ms();
             let due: Vec<RequestId> = {
                 let book = self.book();
@@ -360,11 +348,18 @@ impl Shared {
     /// Folds every request from the leaves of all logs.
     fn load(&self) -> Result<(), Trouble> {
         let mut steps: BTreeMap<RequestId, Vec<Logged>> = BTreeMap::new();
+        let mut late = Late::new();
         for log in self.engine.logs() {
-            for index in (0..log.reader.size().get()).map(LogIndex::new) {
+            let size = log.reader.size();
+            if log.ordinal == self.engine.ordinal() {
+                // Those are counted here.
+                self.engine.stragglers().take(size);
+            }
+            for index in (0..size.get()).map(LogIndex::new) {
                 let bytes = log.reader.entry(index)?;
                 let leaf = Leaf::parse(&bytes).map_err(OpenError::Leaf)?;
-                if !leaf.header().event_type.is_rights_step() {
+                let is_late = is_late(&leaf);
+                if !is_late && !leaf.header().event_type.is_rights_step() {
                     continue;
                 }
                 let open = match log.open_leaf(index, &bytes) {
@@ -373,6 +368,12 @@ impl Shared {
                     Err(OpenError::Key(_)) => continue,
                     Err(error) => return Err(error.into()),
                 };
+                if is_late {
+                    late.extend(
+                        cutoff(&open).map(|cutoff_ms| (cutoff_ms, 1 + late.get(&cutoff_ms).unwrap_or(&0))),
+                    );
+                    continue;
+                }
                 let entry = Entry::from_json(open.body.get("auditEvent").unwrap_or(&Value::Null))?;
                 let place = Reference { origin: log.ordinal, index };
                 steps.entry(entry.request.clone()).or_default().push(Logged { entry, place });
@@ -396,6 +397,7 @@ impl Shared {
             let Ok(request) = RequestId::parse(&record.request) else { continue };
             book.records.insert((request, record.part), (number, record));
         }
+        book.late = untold(late, &book);
         tracing::info!(requests = book.cases.len(), "requests of data subjects were read from the log");
         *self.book() = book;
         Ok(())

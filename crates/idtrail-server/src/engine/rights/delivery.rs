@@ -7,10 +7,12 @@
 //! What it must never do: let a package leave that nobody looked through, or after its link has ended.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use idtrail_event::GlobalCustomerId;
 use idtrail_index::access::{Access, Place};
 use idtrail_log::OriginOrdinal;
+use idtrail_port::{Disk, read_whole};
 use idtrail_rights::package::Redactions;
 use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
@@ -21,10 +23,11 @@ use subtle::ConstantTimeEq as _;
 
 use super::answer::{self, Draft, Parts};
 use super::record::{Packaged, Part, Record, Reviewed};
-use super::{Rights, SayError, Shared, Trouble};
+use super::{Rights, RightsStartError, SayError, Shared, Trouble};
 
 /// Beginning of the links to packages.
 pub(crate) const PACKAGES: &str = "/api/v1/rights/packages";
+const PROCESSING_BYTES_MAX: u64 = 16 << 20;
 /// The system whose data a package is about.
 const IDTRAIL: &str = "idtrail";
 
@@ -287,5 +290,20 @@ impl Shared {
             })
         };
         logs.into_iter().filter_map(access).collect()
+    }
+}
+
+/// Reads the records of processing; one that leaves a question of Art. 15 open is refused.
+pub(super) fn processing(disk: &dyn Disk, path: &Path) -> Result<Processing, RightsStartError> {
+    let bytes =
+        read_whole(disk, path, PROCESSING_BYTES_MAX).map_err(|error| RightsStartError(Box::new(error)))?;
+    let read: Processing =
+        serde_json::from_slice(&bytes).map_err(|error| RightsStartError(Box::new(error)))?;
+    match read.gaps().into_iter().next() {
+        None => Ok(read),
+        Some(gap) => {
+            let text = format!("the records of processing leave a question open. member={}", gap.member);
+            Err(RightsStartError(text.into()))
+        }
     }
 }

@@ -9,9 +9,9 @@ use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
 use idtrail_index::shred::{Order, Task as ShredTask};
 use idtrail_rights::{
-    Answer, Call, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan, PlanItem,
-    RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion, deletions_hash,
-    operation_of,
+    Answer, Call, Case, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan,
+    PlanItem, RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion,
+    deletions_hash, operation_of,
 };
 use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_vault::{Change, ErasedEvent, Sections};
@@ -23,7 +23,7 @@ use super::{Shared, Trouble, person, subject_of};
 use crate::engine::shred::DeskError;
 
 /// The item of the log that is written to.
-const EVENTS: &str = "idtrail/events";
+pub(super) const EVENTS: &str = "idtrail/events";
 /// The item of events that were refused and wait to be corrected.
 const QUARANTINE: &str = "idtrail/quarantine";
 /// Begins the items of earlier logs, which nothing is written to any more.
@@ -65,13 +65,14 @@ impl Shared {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
         let person = person::find(&self.engine, &record.whom)?;
-        let plan = self.plan(case.kind(), &record.nonce, &person)?;
+        let plan = self.plan(&case, &record.nonce, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
         found(Finding::Plan(Box::new(plan)))
     }
 
-    fn plan(&self, kind: Kind, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
+    fn plan(&self, case: &Case, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
+        let kind = case.kind();
         let scope = |name: &str, leaves: &[(u32, u64)]| {
             Digest::of_json("idtrail/rights/scope/v1", &(nonce, name, leaves))
         };
@@ -117,7 +118,7 @@ impl Shared {
         }
         Ok(Plan {
             kind,
-            closure: closure(nonce, person)?,
+            closure: closure(nonce, case.plans_dropped, person)?,
             identifiers: person.identifiers.len() as u64,
             interactions: person.interactions.len() as u64,
             shared_excluded: person.shared,
@@ -147,19 +148,19 @@ impl Shared {
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
         let now = person::find(&self.engine, &record.whom)?;
-        if Some(self.plan(case.kind(), &record.nonce, &now)?) != planned {
+        if Some(self.plan(&case, &record.nonce, &now)?) != planned {
             return found(Finding::Changed);
         }
         let cutoff_ms = match record.frozen.as_ref().filter(|one| one.effect == effect) {
             Some(frozen) => frozen.cutoff_ms,
-            None => self.now_ms(),
+            None => self.new_cutoff_ms(),
         };
         record.frozen = Some(Frozen { effect, cutoff_ms, tree_size: 0, found: now.clone() });
         self.keep(number, record.clone())?;
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
         let then = person::find(&self.engine, &record.whom)?;
-        if Some(self.plan(case.kind(), &record.nonce, &then)?) != planned {
+        if Some(self.plan(&case, &record.nonce, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
             self.keep(number, record)?;
@@ -383,9 +384,10 @@ impl Shared {
     }
 }
 
-/// Returns the hash of whom the request is about, by which a change is noticed.
-fn closure(nonce: &str, person: &Found) -> Result<Digest, Trouble> {
-    let whole = (nonce, &person.customers, &person.identifiers, &person.leaves, &person.probable);
+/// Returns the hash of whom the request is about, by which a change is noticed. A plan that was given up never comes back,
+/// so that no approval and no effect of it counts for the next one.
+fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
+    let whole = (nonce, dropped, &person.customers, &person.identifiers, &person.leaves, &person.probable);
     Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
 }
 
