@@ -248,7 +248,8 @@ fn rounds() -> u64 {
 
 #[test]
 fn a_server_that_is_killed_at_any_point_ends_every_effect_once() {
-    let (installation, second) = installation();
+    let installation = Installation::with("[limits]\nreads_per_second = 0\n[rights]\ngrace_hours = 0\n");
+    let second = installation.credential(&["--person", "--name", "dpo-2", "--role", "dpo"]);
     let mut server = installation.start();
     let persons: Vec<(String, &str)> = (0..rounds())
         .flat_map(|round| POINTS.map(|point| (format!("person-{round}-{point}"), point)))
