@@ -340,9 +340,11 @@ impl Body {
     }
 
     /// Returns the body of the leaf that stands for a late event of an erased person, and holds nothing of it.
-    pub(crate) fn straggler(received_ms: u64) -> Self {
+    pub(crate) fn straggler(received_ms: u64, cutoff_ms: u64) -> Self {
         let event_type = TypeCode::STRAGGLER_ERASED;
-        let event = json!({ "eventType": event_type.to_string(), "timestamp": time_text(received_ms) });
+        let event = json!({
+            "eventType": event_type.to_string(), "timestamp": time_text(received_ms), "cutoff": time_text(cutoff_ms),
+        });
         let encoded = EncodedEvent::of(&json!({ "auditEvent": event }));
         let header = LeafHeader {
             event_type,

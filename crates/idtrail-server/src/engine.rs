@@ -31,7 +31,7 @@ use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
 use idtrail_index::shred::{ShredError, ShredLog, Works};
-use idtrail_index::trail::{Command, Refusal, Trail};
+use idtrail_index::trail::{Command, Refusal, Stragglers, Trail};
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened, Options};
@@ -288,6 +288,7 @@ pub struct Engine {
     /// The logs before this one, oldest first.
     earlier: Arc<[Earlier]>,
     numbering: Numbering,
+    stragglers: Stragglers,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     access: Arc<AccessLog>,
@@ -360,7 +361,9 @@ impl Engine {
         let (earlier, numbering) =
             Earlier::open_all(&ports, settings, (&vault, &hasher), kind, Some(&identity))?;
         let earlier = earlier.into();
-        let mut state = State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering };
+        let stragglers = Stragglers::default();
+        let mut state =
+            State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering, stragglers };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -422,6 +425,7 @@ impl Engine {
             number,
             earlier: state.earlier,
             numbering: state.numbering,
+            stragglers: state.stragglers,
             log,
             desk,
             access,
@@ -506,6 +510,11 @@ impl Engine {
     /// Returns how identity counts the leaves of all logs.
     pub fn numbering(&self) -> &Numbering {
         &self.numbering
+    }
+
+    /// Returns the late events of erased persons that were discarded since somebody asked.
+    pub(crate) fn stragglers(&self) -> &Stragglers {
+        &self.stragglers
     }
 
     /// Returns the place and the log of a leaf that identity knows by its number.
@@ -739,6 +748,7 @@ struct State {
     /// The logs of the same kind before this one, oldest first.
     earlier: Arc<[Earlier]>,
     numbering: Numbering,
+    stragglers: Stragglers,
 }
 
 impl State {
@@ -773,7 +783,7 @@ impl State {
         );
         let earlier =
             self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.size, one.lookup.clone()));
-        let trail = trail.continuing(OriginOrdinal(self.number), earlier);
+        let trail = trail.continuing(OriginOrdinal(self.number), earlier).telling(self.stragglers.clone());
         let newest_ms = self.lookups().map(Lookup::received_ms).max().unwrap_or(0);
         let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
         if clock.wall_step_ms() < -1000 {

@@ -45,6 +45,9 @@ pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
 pub mod rights;
+pub mod rights_answers;
+pub mod rights_reports;
+pub mod rights_schedules;
 pub mod ruleset;
 pub mod shred;
 pub mod sinks;
@@ -248,6 +251,14 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(rights::show))
         .routes(routes!(rights::say))
         .routes(routes!(rights::certificate))
+        .routes(routes!(rights_answers::draft, rights_answers::review))
+        .routes(routes!(rights_answers::link))
+        .routes(routes!(rights_answers::fetch))
+        .routes(routes!(rights_reports::deadlines))
+        .routes(routes!(rights_reports::figures))
+        .routes(routes!(rights_reports::processing))
+        .routes(routes!(rights_schedules::list, rights_schedules::add))
+        .routes(routes!(rights_schedules::end))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))
         .routes(routes!(access_log::checkpoint))

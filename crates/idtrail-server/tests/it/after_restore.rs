@@ -19,11 +19,11 @@ use idtrail_vault::Kek;
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
+use crate::office::Office;
 use crate::origins::{
     accesses, command, event, get, installation, lose_the_disk, package, places, post, refreshed,
 };
 use crate::rig::{Installation, Running};
-use crate::rights::Office;
 
 struct Restored {
     installation: Installation,

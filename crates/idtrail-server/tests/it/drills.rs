@@ -6,9 +6,9 @@ use idtrail_tlog::{Policy, VerifierKey};
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
+use crate::office::Office;
 use crate::origins::{command, event, get, installation, lose_the_disk, package, places, post, refreshed};
 use crate::rig::{EVENTS, Installation, Running};
-use crate::rights::Office;
 
 const ADMIN: [&str; 6] = ["--name", "operations", "--role", "admin", "--role", "operator"];
 
