@@ -16,6 +16,7 @@ mod event;
 mod feed;
 pub mod filter;
 mod http_client;
+mod json_text;
 mod jwt;
 pub mod mapping;
 mod path;
