@@ -183,6 +183,6 @@ fn entry(seq: u64) -> FeedEntry {
         customer_id: Some(format!("gc_{:032x}", seq % 5000)),
         leaf_hash: [7; 32],
         sealed_leaf: bytes::Bytes::new(),
-        body: event,
+        body: event.into(),
     })
 }

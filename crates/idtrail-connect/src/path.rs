@@ -6,8 +6,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
+use crate::body::Scalar;
 use crate::event::{EVENT_MEMBER, EventRow};
 use crate::row::{ColumnType, Misfit, Row};
 
@@ -142,17 +141,11 @@ impl Path {
     }
 
     /// Returns the value in an entry; `None` if it has none or if it is null.
-    pub fn lookup<'a>(&self, row: &'a EventRow) -> Option<Cow<'a, Value>> {
+    pub(crate) fn lookup<'a>(&self, row: &'a EventRow) -> Option<Scalar<'a>> {
         match &self.root {
-            Root::CustomerId => row.customer_id.as_deref().map(|id| Cow::Owned(Value::from(id))),
-            Root::Log(field) => field.value(row).map(Cow::Owned),
-            Root::Body(segments) => {
-                let mut value = &row.body;
-                for segment in segments {
-                    value = value.get(segment)?;
-                }
-                (!value.is_null()).then_some(Cow::Borrowed(value))
-            }
+            Root::CustomerId => row.customer_id.as_deref().map(|id| Scalar::Text(Cow::Borrowed(id))),
+            Root::Log(field) => field.value(row),
+            Root::Body(segments) => row.body.find(segments),
         }
     }
 
@@ -203,6 +196,11 @@ pub(crate) fn member_sensitivity(parent: Option<&str>, name: &str) -> Sensitivit
     .unwrap_or(Sensitivity::Personal)
 }
 
+/// Returns where a member stands among those of an event, usually; unknown ones stand behind the known ones.
+pub(crate) fn usual_place(name: &str) -> usize {
+    MEMBERS.iter().position(|(known, ..)| *known == name).unwrap_or(MEMBERS.len())
+}
+
 fn known(segments: &[String]) -> Option<(ColumnType, Sensitivity)> {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
@@ -245,26 +243,24 @@ impl LogField {
         }
     }
 
-    fn value(self, row: &EventRow) -> Option<Value> {
+    fn value(self, row: &EventRow) -> Option<Scalar<'_>> {
+        let text = |text: String| Scalar::Text(Cow::Owned(text));
         Some(match self {
-            Self::LogId => row.position.log_id.get().into(),
-            Self::Seq => row.position.seq.into(),
-            Self::ReceivedAt => crate::row::format_timestamp(row.received_ms.checked_mul(1000)?).into(),
-            Self::EventId => row.event_id.clone()?.into(),
-            Self::LeafHash => hex(&row.leaf_hash).into(),
+            Self::LogId => Scalar::Number(Cow::Owned(row.position.log_id.get().to_string())),
+            Self::Seq => Scalar::Number(Cow::Owned(row.position.seq.to_string())),
+            Self::ReceivedAt => text(crate::row::format_timestamp(row.received_ms.checked_mul(1000)?)),
+            Self::EventId => Scalar::Text(Cow::Borrowed(row.event_id.as_deref()?)),
+            Self::LeafHash => {
+                let mut digits = String::with_capacity(64);
+                push_hex(&mut digits, &row.leaf_hash);
+                text(digits)
+            }
             Self::SealedLeaf => {
                 use base64::Engine as _;
-                base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf).into()
+                text(base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf))
             }
         })
     }
-}
-
-/// Writes 32 bytes as lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8; 32]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    push_hex(&mut text, bytes);
-    text
 }
 
 /// Appends 32 bytes as lower-case hex digits.

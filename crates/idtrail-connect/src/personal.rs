@@ -8,11 +8,11 @@
 //! Raw identifiers do not occur: the log holds none.
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Map, Value};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::json_text::{Object, write_text, write_value};
+use crate::body::Json;
+use crate::json_text::{Object, write_text};
 use crate::path::{Sensitivity, member_sensitivity, push_hex};
 
 /// What goes out about a person.
@@ -166,31 +166,32 @@ impl References {
 /// the interaction in the form in which this sink gets them.
 pub(crate) fn write_redacted(
     out: &mut String,
-    event: &Map<String, Value>,
+    event: Json<'_>,
     privacy: Privacy,
     customer: Option<&str>,
     interaction: Option<&str>,
 ) {
     let mut kept = Object::begin(out);
-    for (name, value) in event {
+    for (name, value) in event.members() {
         match member_sensitivity(None, name) {
             // The client's own id stays with the client.
             Sensitivity::Customer => write_id(&mut kept, name, customer),
-            Sensitivity::Interaction if value.is_string() => write_id(&mut kept, name, interaction),
+            Sensitivity::Interaction if value.is_text() => write_id(&mut kept, name, interaction),
             Sensitivity::Interaction => {}
-            found if privacy.permits(found).is_ok() => match value {
-                // Within a permitted object, unknown members are still personal.
-                Value::Object(members) => write_known(kept.member(name), name, members, privacy),
-                // A known plain member is a scalar; a list in its place may hold anything.
-                Value::Array(_) => write_value(kept.member(name), &Value::Null),
-                scalar => write_value(kept.member(name), scalar),
-            },
+            found if privacy.permits(found).is_ok() => {
+                let out = kept.member(name);
+                if value.is_object() {
+                    // Within a permitted object, unknown members are still personal.
+                    write_known(out, name, value, privacy);
+                } else {
+                    // A known plain member is a scalar; a list in its place may hold anything.
+                    out.push_str(if value.is_list() { "null" } else { value.raw });
+                }
+            }
             // What is known inside of an object that is not permitted whole, such as the scheme of hashes.
             _ => {
-                if let Some(members) = value.as_object()
-                    && members.iter().any(|(inner, value)| is_known(name, inner, value, privacy))
-                {
-                    write_known(kept.member(name), name, members, privacy);
+                if value.members().any(|(inner, value)| is_known(name, inner, value, privacy)) {
+                    write_known(kept.member(name), name, value, privacy);
                 }
             }
         }
@@ -204,15 +205,15 @@ fn write_id(kept: &mut Object<'_>, name: &str, id: Option<&str>) {
     }
 }
 
-fn write_known(out: &mut String, parent: &str, members: &Map<String, Value>, privacy: Privacy) {
+fn write_known(out: &mut String, parent: &str, object: Json<'_>, privacy: Privacy) {
     let mut kept = Object::begin(out);
-    for (name, value) in members.iter().filter(|(name, value)| is_known(parent, name, value, privacy)) {
-        write_value(kept.member(name), value);
+    for (name, value) in object.members().filter(|(name, value)| is_known(parent, name, *value, privacy)) {
+        kept.member(name).push_str(value.raw);
     }
     kept.end();
 }
 
-fn is_known(parent: &str, name: &str, value: &Value, privacy: Privacy) -> bool {
-    let scalar = !value.is_array() && !value.is_object();
+fn is_known(parent: &str, name: &str, value: Json<'_>, privacy: Privacy) -> bool {
+    let scalar = !value.is_list() && !value.is_object();
     scalar && privacy.permits(member_sensitivity(Some(parent), name)).is_ok()
 }

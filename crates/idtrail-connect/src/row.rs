@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::body::Scalar;
 use crate::json_text::{self, Object};
 use crate::position::Position;
 
@@ -181,25 +182,34 @@ impl Row {
         Ok((start, u32::try_from(self.text.len()).map_err(|_| Misfit)?))
     }
 
-    /// Adds a JSON value in a column's type. Null becomes [`Cell::Null`].
+    /// Adds a value in a column's type. Null becomes [`Cell::Null`].
     ///
     /// # Errors
     /// [`Misfit`] if the value cannot be written in this type without loss of meaning.
-    pub(crate) fn value(&mut self, value: &Value, kind: ColumnType) -> Result<(), Misfit> {
+    pub(crate) fn value(&mut self, value: &Scalar<'_>, kind: ColumnType) -> Result<(), Misfit> {
         let slot = match (kind, value) {
-            (_, Value::Null) => Slot::Null,
-            (ColumnType::Json, value) => return self.json(|out| json_text::write_value(out, value)),
-            (ColumnType::Text, Value::String(text)) => {
+            (_, Scalar::Null) => Slot::Null,
+            (ColumnType::Json, Scalar::Text(text)) => {
+                return self.json(|out| json_text::write_text(out, text));
+            }
+            (ColumnType::Json, Scalar::Number(raw) | Scalar::Compound(raw)) => {
+                return self.json(|out| out.push_str(raw));
+            }
+            (ColumnType::Json, Scalar::Bool(flag)) => {
+                return self.json(|out| json_text::write_value(out, &(*flag).into()));
+            }
+            (ColumnType::Text, Scalar::Text(text)) => {
                 let text = without_nul(text)?;
                 return self.text(|out| out.push_str(text));
             }
-            (ColumnType::Text, Value::Bool(_) | Value::Number(_)) => {
-                return self.text(|out| json_text::write_value(out, value));
+            (ColumnType::Text, Scalar::Number(raw)) => return self.text(|out| out.push_str(raw)),
+            (ColumnType::Text, Scalar::Bool(flag)) => {
+                return self.text(|out| json_text::write_value(out, &(*flag).into()));
             }
-            (ColumnType::Int64, Value::Number(number)) => Slot::Int(number.as_i64().ok_or(Misfit)?),
-            (ColumnType::Bool, Value::Bool(flag)) => Slot::Bool(*flag),
-            (ColumnType::Float64, Value::Number(number)) => Slot::Float(number.as_f64().ok_or(Misfit)?),
-            (ColumnType::Timestamp, Value::String(text)) => {
+            (ColumnType::Int64, Scalar::Number(raw)) => Slot::Int(raw.parse().map_err(|_| Misfit)?),
+            (ColumnType::Bool, Scalar::Bool(flag)) => Slot::Bool(*flag),
+            (ColumnType::Float64, Scalar::Number(raw)) => Slot::Float(raw.parse().map_err(|_| Misfit)?),
+            (ColumnType::Timestamp, Scalar::Text(text)) => {
                 Slot::Timestamp(parse_timestamp(text).ok_or(Misfit)?)
             }
             _ => return Err(Misfit),
@@ -239,8 +249,8 @@ impl Row {
 
     /// Returns how many bytes the row takes, about.
     pub fn bytes(&self) -> usize {
-        // 16 for the key and for each cell, as it stands in memory.
-        16 + 16 * self.slots.len() + self.text.len()
+        // 16 for the key, 8 for each cell: its number, or its length and what goes around it.
+        16 + 8 * self.slots.len() + self.text.len()
     }
 
     /// Returns the row as a JSON object, with `log_id` and `seq` first.

@@ -4,11 +4,12 @@
 //! members, not a search by name for each column. References are made once a row, whichever columns show them. Texts go
 //! from the event into the row's one buffer, and what of the event may go out is written there without a copy of the event.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
 use super::{Source, Unmappable};
+use crate::body::{Json, Scalar};
 use crate::event::{EVENT_MEMBER, EventRow};
-use crate::path::Path;
+use crate::path::{Path, usual_place};
 use crate::personal::{Pii, Privacy, References, write_redacted};
 use crate::row::{Column, ColumnType, Misfit, Row};
 
@@ -19,7 +20,7 @@ const CELL_BYTES: usize = 32;
 /// Knows where the values of a mapping stand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Filler {
-    /// Names of the event's members that are asked for, sorted, each once.
+    /// Names of the event's members that are asked for, each once, in the order in which events usually have them.
     names: Vec<String>,
     steps: Vec<Step>,
     needs: Needs,
@@ -49,14 +50,14 @@ enum Step {
 
 /// What the columns of one row share.
 struct Shared<'a> {
-    event: Option<&'a Value>,
-    found: Vec<Option<&'a Value>>,
+    event: Option<Json<'a>>,
+    found: Vec<Option<Json<'a>>>,
     customer: Option<Id<'a>>,
     interaction: Option<Id<'a>>,
 }
 
 enum Id<'a> {
-    Own(&'a str),
+    Own(Cow<'a, str>),
     Reference(String),
 }
 
@@ -74,10 +75,13 @@ const INTERACTION: &str = "interactionId";
 
 impl Filler {
     pub(super) fn new(sources: &[Source]) -> Self {
-        let mut names: Vec<String> = sources.iter().filter_map(member).map(str::to_owned).collect();
-        names.push(INTERACTION.to_owned());
-        names.sort();
-        names.dedup();
+        let mut names: Vec<String> = Vec::new();
+        for name in sources.iter().filter_map(member).chain([INTERACTION]) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_by_key(|name| usual_place(name));
         let place = |name: &str| names.iter().position(|known| known == name);
         let step = |source: &Source| match source {
             Source::Customer => Step::Customer,
@@ -128,49 +132,41 @@ impl Filler {
         let event = row.event();
         let found = self.gather(event);
         let refers = privacy.uses_references();
-        let customer = row
-            .customer_id
-            .as_deref()
-            .filter(|_| self.needs.customer)
-            .map(|id| if refers { Id::Reference(references.customer(id)) } else { Id::Own(id) });
-        let named = self.names.binary_search_by(|known| known.as_str().cmp(INTERACTION)).ok();
-        let named = named.and_then(|at| found.get(at).copied().flatten()).and_then(Value::as_str);
-        let interaction = named
-            .filter(|_| self.needs.interaction)
-            .map(|id| if refers { Id::Reference(references.interaction(id)) } else { Id::Own(id) });
+        let customer = row.customer_id.as_deref().filter(|_| self.needs.customer).map(|id| {
+            if refers { Id::Reference(references.customer(id)) } else { Id::Own(Cow::Borrowed(id)) }
+        });
+        let named = self.names.iter().position(|known| known == INTERACTION);
+        let named = named.and_then(|at| found.get(at).copied().flatten());
+        let named = named.filter(|_| self.needs.interaction).map(|value| Scalar::read(value.raw));
+        let interaction = match named {
+            Some(Scalar::Text(id)) if refers => Some(Id::Reference(references.interaction(&id))),
+            Some(Scalar::Text(id)) => Some(Id::Own(id)),
+            _ => None,
+        };
         Shared { event, found, customer, interaction }
     }
 
     /// Returns the members that are asked for, by their places in `names`; a null is none.
-    fn gather<'a>(&self, event: Option<&'a Value>) -> Vec<Option<&'a Value>> {
+    fn gather<'a>(&self, event: Option<Json<'a>>) -> Vec<Option<Json<'a>>> {
         let mut found = vec![None; self.names.len()];
-        let Some(Value::Object(members)) = event else { return found };
+        let Some(event) = event else { return found };
         let mut next = 0;
-        for (name, value) in members {
-            if let Some(at) = self.place(name, &mut next)
-                && let Some(slot) = found.get_mut(at)
-                && !value.is_null()
-            {
-                *slot = Some(value);
+        for (name, value) in event.members() {
+            if let Some(at) = self.place(name, next) {
+                next = at + 1;
+                if let Some(slot) = found.get_mut(at).filter(|_| !value.is_null()) {
+                    *slot = Some(value);
+                }
             }
         }
         found
     }
 
-    /// Finds a name. Members usually come in the order of their names, so the search goes on where the last one ended.
-    fn place(&self, name: &str, next: &mut usize) -> Option<usize> {
-        while let Some(known) = self.names.get(*next) {
-            match known.as_str().cmp(name) {
-                std::cmp::Ordering::Less => *next += 1,
-                std::cmp::Ordering::Equal => {
-                    *next += 1;
-                    return Some(*next - 1);
-                }
-                std::cmp::Ordering::Greater => break,
-            }
-        }
-        let before = self.names.get(..*next).unwrap_or_default();
-        before.binary_search_by(|known| known.as_str().cmp(name)).ok()
+    /// Finds a name. Members usually come in one order, so the search goes on where the last one ended.
+    fn place(&self, name: &str, next: usize) -> Option<usize> {
+        let (before, behind) = self.names.split_at_checked(next)?;
+        let at = |names: &[String]| names.iter().position(|known| known == name);
+        at(behind).map(|at| next + at).or_else(|| at(before))
     }
 }
 
@@ -201,36 +197,46 @@ fn fill(
     match step {
         Step::Member(at) => fill_value(row, found(*at), kind),
         Step::Within(at, names) => {
-            let inside = names.iter().try_fold(found(*at), |value, name| Some(value?.get(name)));
-            fill_value(row, inside.flatten(), kind)
+            let inside = found(*at).and_then(|value| value.find(names));
+            fill_scalar(row, inside.as_ref(), kind)
         }
         Step::Other(path) => {
             if kind == path.natural_type() && path.fill_log_cell(event, row)? {
                 return Ok(());
             }
-            fill_value(row, path.lookup(event).as_deref(), kind)
+            fill_scalar(row, path.lookup(event).as_ref(), kind)
         }
         Step::Customer => fill_id(row, shared.customer.as_ref()),
         Step::Interaction(at) => match (found(*at), &shared.interaction) {
             (None, _) => fill_id(row, None),
-            (Some(Value::String(_)), Some(id)) => fill_id(row, Some(id)),
+            (Some(_), Some(id)) => fill_id(row, Some(id)),
             _ => Err(Misfit),
         },
         Step::Event => match shared.event {
             None => fill_id(row, None),
-            Some(whole) if privacy.pii() == Pii::Tokens => row.value(whole, kind),
-            Some(Value::Object(members)) if kind == ColumnType::Json => row.json(|out| {
+            Some(whole) if privacy.pii() == Pii::Tokens => fill_value(row, Some(whole), kind),
+            Some(whole) if whole.is_object() && kind == ColumnType::Json => row.json(|out| {
                 let (customer, interaction) = (shared.customer.as_ref(), shared.interaction.as_ref());
-                write_redacted(out, members, privacy, customer.map(Id::as_str), interaction.map(Id::as_str));
+                write_redacted(out, whole, privacy, customer.map(Id::as_str), interaction.map(Id::as_str));
             }),
-            Some(Value::Object(_)) => Err(Misfit),
+            Some(whole) if whole.is_object() => Err(Misfit),
             // What is no object has no members that may go out.
             Some(_) => fill_id(row, None),
         },
     }
 }
 
-fn fill_value(row: &mut Row, value: Option<&Value>, kind: ColumnType) -> Result<(), Misfit> {
+fn fill_value(row: &mut Row, value: Option<Json<'_>>, kind: ColumnType) -> Result<(), Misfit> {
+    match value {
+        Some(value) if kind == ColumnType::Json && !value.is_null() => {
+            row.json(|out| out.push_str(value.raw))
+        }
+        Some(value) => row.value(&Scalar::read(value.raw), kind),
+        None => fill_id(row, None),
+    }
+}
+
+fn fill_scalar(row: &mut Row, value: Option<&Scalar<'_>>, kind: ColumnType) -> Result<(), Misfit> {
     match value {
         Some(value) => row.value(value, kind),
         None => fill_id(row, None),
