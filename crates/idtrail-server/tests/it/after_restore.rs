@@ -168,6 +168,7 @@ fn a_request_erases_a_person_in_all_logs_and_its_certificate_is_whole() {
     assert_eq!(report.verdict, Verdict::Verified, "{report:?}");
     assert!(it.found(&server, "erased-one").is_empty());
     it.check_the_rest(&server);
+    drop(office);
     server.stop();
     assert_eq!(command(of, &["fsck"]).0, Some(0));
 }
