@@ -22,6 +22,7 @@ use crate::settings::{Settings, SettingsError};
 pub mod backup;
 pub mod bench;
 mod bench_identity;
+mod bench_rights;
 mod bench_sinks;
 mod bench_trail;
 pub mod client;
@@ -221,6 +222,12 @@ pub struct BenchArgs {
     /// Events per second while the lag of sinks is measured.
     #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+    /// Measure erasures in place of single events: many at once, and that they leave everything else as it was.
+    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    pub rights: bool,
+    /// People who are erased one after another, with `--rights`.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, requires = "rights", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub cases: u64,
 }
 
 /// Arguments of `completions`.

@@ -36,6 +36,8 @@ mod reading;
 mod rig;
 mod rights;
 mod rights_access;
+mod rights_midrun;
+mod rights_residue;
 mod rights_sinks;
 mod routes;
 mod shredding;
