@@ -25,19 +25,20 @@ use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError};
-use idtrail_index::trail::{Command, Refusal, Trail};
+use idtrail_index::trail::{Command, Refusal, Stragglers, Trail};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened};
 use idtrail_log::sequence::Reply;
 use idtrail_log::shell::Log;
 use idtrail_log::{LogError, OriginOrdinal, Reference};
-use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
+use idtrail_port::{Clock, Disk, DiskLock, Entropy, RandomPool, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, VerifierKey};
 use idtrail_vault::{Kek, Keyring, Secret32, Vault, VaultPaths};
 
 use self::access::AccessLog;
 use self::answers::Gathered;
 use self::origins::{Earlier, Line, View};
+use self::proposals::Proposals;
 use self::state::{Marker, State};
 use crate::quarantine::Quarantine;
 use crate::settings::{BatchSettings, Settings};
@@ -51,6 +52,7 @@ pub mod index;
 mod loose;
 mod open;
 pub mod origins;
+pub mod proposals;
 pub mod quarantined;
 pub mod retention;
 pub mod rights;
@@ -144,6 +146,8 @@ pub fn pepper(ports: &Ports, settings: &Settings, kek: Kek) -> Result<(u32, Secr
 /// An open installation.
 pub struct Engine {
     ports: Ports,
+    fresh_ids: Mutex<RandomPool>,
+    proposals: Proposals,
     origin: String,
     rules: Rules,
     hasher: Arc<Hasher>,
@@ -156,6 +160,7 @@ pub struct Engine {
     /// The logs before this one, oldest first.
     earlier: Arc<[Earlier]>,
     numbering: Numbering,
+    stragglers: Stragglers,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     access: Arc<AccessLog>,
@@ -245,6 +250,11 @@ impl Engine {
     /// Returns how identity counts the leaves of all logs.
     pub fn numbering(&self) -> &Numbering {
         &self.numbering
+    }
+
+    /// Returns the late events of erased persons that were discarded since somebody asked.
+    pub(crate) fn stragglers(&self) -> &Stragglers {
+        &self.stragglers
     }
 
     /// Returns the place and the log of a leaf that identity knows by its number.
@@ -383,6 +393,16 @@ impl Engine {
     /// Returns the events that were refused but are kept.
     pub fn quarantine(&self) -> &Arc<Quarantine> {
         &self.quarantine
+    }
+
+    /// Returns what waits for a second person.
+    pub fn proposals(&self) -> &Proposals {
+        &self.proposals
+    }
+
+    /// Returns a random id that nothing else has.
+    pub(crate) fn fresh_id(&self) -> [u8; 16] {
+        self.fresh_ids.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the wall time in milliseconds since 1970.

@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex};
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
+use idtrail_index::trail::Stragglers;
 use idtrail_log::LogError;
 use idtrail_log::commit::Committer;
 use idtrail_log::recovery::{self, Opened, Options};
+use idtrail_port::RandomPool;
 use idtrail_tlog::{SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Vault, VaultError};
 
 use super::access::{self, AccessLog};
 use super::origins::{self, Earlier, Kind, Place};
+use super::proposals::Proposals;
 use super::state::{State, rules, start_marker};
 use super::{Engine, EngineError, Ports, identity, index, vault_paths};
 use crate::quarantine::Quarantine;
@@ -56,7 +59,8 @@ impl Known {
         let (earlier, numbering) =
             Earlier::open_all(ports, settings, (vault, &hasher), kind, Some(&identity))?;
         let (keyring, earlier) = (self.keyring.clone(), earlier.into());
-        Ok(State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering })
+        let stragglers = Stragglers::default();
+        Ok(State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering, stragglers })
     }
 
     /// Opens the newest log and has what follows from it read it.
@@ -172,6 +176,7 @@ impl Engine {
             number: place.number,
             earlier: state.earlier,
             numbering: state.numbering,
+            stragglers: state.stragglers,
             log,
             desk,
             access,
@@ -189,6 +194,8 @@ impl Engine {
             marker: Mutex::new(Some(marker)),
             log_dir: place.log,
             _lock: lock,
+            proposals: Proposals::new(settings.identity.four_eyes),
+            fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
             ports,
         })
     }

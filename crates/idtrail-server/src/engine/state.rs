@@ -12,7 +12,7 @@ use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::TrailSealer;
 use idtrail_index::shred::{ShredError, ShredLog, Works};
-use idtrail_index::trail::{Command, Refusal, Trail};
+use idtrail_index::trail::{Command, Refusal, Stragglers, Trail};
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::Opened;
@@ -58,6 +58,7 @@ pub(super) struct State {
     /// The logs of the same kind before this one, oldest first.
     pub(super) earlier: Arc<[Earlier]>,
     pub(super) numbering: Numbering,
+    pub(super) stragglers: Stragglers,
 }
 
 impl State {
@@ -92,7 +93,7 @@ impl State {
         );
         let earlier =
             self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.size, one.lookup.clone()));
-        let trail = trail.continuing(OriginOrdinal(self.number), earlier);
+        let trail = trail.continuing(OriginOrdinal(self.number), earlier).telling(self.stragglers.clone());
         let newest_ms = self.lookups().map(Lookup::received_ms).max().unwrap_or(0);
         let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
         if clock.wall_step_ms() < -1000 {

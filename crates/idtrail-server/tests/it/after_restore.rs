@@ -19,9 +19,9 @@ use idtrail_vault::Kek;
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
+use crate::office::Office;
 use crate::origins::{accesses, command, event, get, installation, lose_the_disk, package, places, post};
 use crate::rig::{Installation, Running};
-use crate::rights::Office;
 
 struct Restored {
     installation: Installation,
@@ -165,6 +165,7 @@ fn a_request_erases_a_person_in_all_logs_and_its_certificate_is_whole() {
     assert_eq!(report.verdict, Verdict::Verified, "{report:?}");
     assert!(it.found(&server, "erased-one").is_empty());
     it.check_the_rest(&server);
+    drop(office);
     server.stop();
     assert_eq!(command(of, &["fsck"]).0, Some(0));
 }

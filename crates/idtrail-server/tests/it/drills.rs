@@ -6,9 +6,9 @@ use idtrail_tlog::{Policy, VerifierKey};
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
+use crate::office::Office;
 use crate::origins::{command, event, get, installation, lose_the_disk, package, places, post};
 use crate::rig::{EVENTS, Installation, Running};
-use crate::rights::Office;
 
 const ADMIN: [&str; 6] = ["--name", "operations", "--role", "admin", "--role", "operator"];
 
@@ -60,6 +60,7 @@ fn what_cannot_be_made_again_is_in_a_backup_and_what_was_destroyed_since_stays_s
     let erasure = office.request("ERASURE", "kept-one");
     office.verify(&erasure);
     let planned = office.until(&erasure, "PLANNED");
+    drop(office);
     server.stop();
     let (exit, made) = command(of, &["backup", backup.to_str().unwrap(), "--on-one-device"]);
     assert_eq!(exit, Some(0), "{made}");
@@ -122,6 +123,7 @@ fn what_cannot_be_made_again_is_in_a_backup_and_what_was_destroyed_since_stays_s
     assert_eq!(report.verdict, Verdict::Verified, "{report:?}");
     assert!(package(&server, of, "kept-one", &policy).events.is_empty());
     assert!(quarantined(&server, of).is_empty(), "the request reached the quarantine that was restored");
+    drop(office);
     server.stop();
 }
 
