@@ -99,6 +99,11 @@ pub fn run(context: &Context, args: &ShredArgs, out: &mut dyn Write) -> Result<E
         engine.stop();
         drop(engine);
         let leaves = leaves.or_exit(Exit::Io)?;
+        if leaves.is_empty() {
+            let said = if context.globals.json { "{\"shredded\":0}" } else { "No readable leaf names them." };
+            writeln!(out, "{said}")?;
+            return Ok(Exit::Ok);
+        }
         let (count, of) = (leaves.len(), if leaves.len() == 1 { "leaf" } else { "leaves" });
         confirm(args.confirm.as_deref(), &format!("shred staff of {count} {of}"))?;
         let task = Task::Erase { leaves, sections: Sections::Staff };

@@ -46,6 +46,8 @@ fn what_says_that_somebody_acted_goes_and_the_events_stay() {
     assert_eq!(shred(&server, order("shred staff of 3 leaves")).0, StatusCode::UNPROCESSABLE_ENTITY);
     let (status, done) = shred(&server, order("shred staff of 4 leaves"));
     assert_eq!((status, &done["shredded"]), (StatusCode::OK, &json!(4)), "{done}");
+    let (_, again) = shred(&server, order("shred staff of 4 leaves"));
+    assert_eq!((&again["repeated"], &again["leafIndex"]), (&json!(true), &done["leafIndex"]), "{again}");
 
     let check = |server: &Running| {
         let left = agents(server);
