@@ -271,6 +271,13 @@ fn months_of_earlier_logs_expire_by_the_hourly_timer() {
     for path in disk.files().into_iter().filter(|path| path.starts_with("/data")) {
         idtrail_port::Disk::remove(&disk, &path).unwrap();
     }
+    // As a version wrote it that kept nothing but the logs and the vault.
+    let list = Path::new("/backup/backup.json");
+    let mut manifest: Value = serde_json::from_slice(&disk.read_durable(list).unwrap()).unwrap();
+    manifest.as_object_mut().unwrap().remove("files");
+    manifest["format"] = json!("idtrail-backup/1");
+    let text = manifest.to_string();
+    idtrail_port::write_atomic(&disk, list, text.as_bytes(), idtrail_port::Privacy::Owner).unwrap();
     let mut into = settings();
     into.data_dir = "/data-2".into();
     backup::restore(&ports, &into, kek(), Path::new("/backup"), &mut |_| {}).unwrap();
