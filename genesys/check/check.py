@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 
+import pending
 import render
 import structure
 
@@ -216,6 +217,7 @@ def main():
         ("structure", *structure_holds()),
         ("templates", *templates_hold(base_url, api_key)),
         ("way through", *way_through(base_url, api_key)),
+        ("pending", *pending.pending_holds(base_url, api_key)),
     ]
     for name, found, count in parts:
         print(f"{name}: {count} cases, {len(found)} findings")

@@ -19,6 +19,7 @@ mod commands;
 mod damaged_disk;
 mod identity;
 mod identity_more;
+mod identity_origins;
 mod identity_rules;
 mod intake;
 mod kills;
