@@ -18,8 +18,7 @@ fn call(phone: u8, number: u64) -> Value {
     let mut event = sample();
     event["auditEvent"]["resolvedCustomerId"] = Value::Null;
     event["auditEvent"]["interactionId"] = json!(format!("call-{phone}-{number}"));
-    event["auditEvent"]["piiContext"] =
-        json!({ "phoneHash": format!("{phone:02x}").repeat(32), "emailHash": null, "accountNumberHash": null });
+    event["auditEvent"]["piiContext"] = json!({ "phoneHash": format!("{phone:02x}").repeat(32), "emailHash": null, "accountNumberHash": null });
     event
 }
 
@@ -86,7 +85,10 @@ fn one_person_over_three_logs_of_which_one_is_lost_and_an_erasure_then() {
     let third = post(&server, &installation, &call(7, 3));
     let other_third = post(&server, &installation, &call(8, 2));
     assert!(third.0 != first.0 && third.0 != lost.0, "{third:?}");
-    assert_eq!(shown(&server, &installation, &customer), (customer.clone(), vec![first.clone(), third.clone()]));
+    assert_eq!(
+        shown(&server, &installation, &customer),
+        (customer.clone(), vec![first.clone(), third.clone()])
+    );
     let whole = (stranger.clone(), vec![other, other_third]);
     assert_eq!(shown(&server, &installation, &stranger), whole);
 
@@ -94,7 +96,7 @@ fn one_person_over_three_logs_of_which_one_is_lost_and_an_erasure_then() {
     let admin = installation.credential(&["--name", "operations", "--role", "admin"]).1;
     server.stop();
     let server = installation.start();
-    let order = json!({ "requestId": "r-1", "indices": [third.1], "confirm": "shred 1 leaves" });
+    let order = json!({ "requestId": "r-1", "indices": [third.1], "confirm": "shred 1 leaf" });
     let answer = server.post("/api/v1/admin/shred", &[("x-api-key", &admin)], order.to_string());
     assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.body());
     let left = (customer.clone(), vec![first.clone()]);
