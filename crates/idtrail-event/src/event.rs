@@ -23,7 +23,7 @@ pub(crate) const KEY_EVENT: u64 = 0;
 pub(crate) const KEY_OUTER: u64 = 1;
 
 /// Members about staff: they get a section of their own in the leaf, which can be destroyed alone.
-const STAFF_MEMBERS: [&str; 4] = ["agentId", "agentName", "supervisorId", "staffId"];
+pub(crate) const STAFF_MEMBERS: [&str; 4] = ["agentId", "agentName", "supervisorId", "staffId"];
 
 /// Tells whether a member goes into the staff section. A null says nothing about anybody and stays in the event.
 pub(crate) fn is_staff(name: &str, value: &Value) -> bool {

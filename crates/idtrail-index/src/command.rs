@@ -1,6 +1,8 @@
 //! What is handed to the log: a client's event, or leaves of the log's own; and the leaf that was decided upon.
 
-use idtrail_event::clear::{ClassTableItem, KeyShreddedItem, OriginStartItem, ShredIntentItem};
+use idtrail_event::clear::{
+    ClassTableItem, KeyShreddedItem, LogKeyRotatedItem, OriginStartItem, ShredIntentItem,
+};
 use idtrail_event::{
     ChannelCode, ClassTable, Decided, Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId,
     LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent, time_text,
@@ -255,6 +257,35 @@ impl Command {
         Self(What::Own(outcomes.iter().map(leaf).collect()))
     }
 
+    /// Returns the leaf that says which key signs the log's trees from now on.
+    pub fn log_key_rotated(item: &LogKeyRotatedItem, actor: Option<String>) -> Self {
+        let said = json!({ "oldKey": item.old, "newKey": item.new });
+        let body = Body::own(TypeCode::LOG_KEY_ROTATED, item.encode(), said, actor);
+        Self(What::Own(vec![(body, None)]))
+    }
+
+    /// Returns the leaf that says that a hold was set or released. Nothing of it stands in clear.
+    pub fn hold_changed(is_set: bool, hold: &str, leaves: u64, actor: Option<String>) -> Self {
+        let event_type = if is_set { TypeCode::HOLD_SET } else { TypeCode::HOLD_RELEASED };
+        let said = json!({ "holdId": hold, "leaves": leaves });
+        let mut body = Body::own(event_type, Vec::new(), said, actor);
+        body.header.clear = None;
+        Self(What::Own(vec![(body, None)]))
+    }
+
+    /// Adds leaves of the log's own behind these, in the same frame.
+    #[must_use]
+    pub fn followed_by(mut self, others: impl Iterator<Item = Self>) -> Self {
+        if let What::Own(leaves) = &mut self.0 {
+            for Self(other) in others {
+                if let What::Own(more) = other {
+                    leaves.extend(more);
+                }
+            }
+        }
+        self
+    }
+
     /// Returns an upper bound of the bytes of the leaves, to be checked before an event is handed to the log.
     pub fn leaf_bytes_max(&self) -> usize {
         match &self.0 {
@@ -309,9 +340,11 @@ impl Body {
     }
 
     /// Returns the body of the leaf that stands for a late event of an erased person, and holds nothing of it.
-    pub(crate) fn straggler(received_ms: u64) -> Self {
+    pub(crate) fn straggler(received_ms: u64, cutoff_ms: u64) -> Self {
         let event_type = TypeCode::STRAGGLER_ERASED;
-        let event = json!({ "eventType": event_type.to_string(), "timestamp": time_text(received_ms) });
+        let event = json!({
+            "eventType": event_type.to_string(), "timestamp": time_text(received_ms), "cutoff": time_text(cutoff_ms),
+        });
         let encoded = EncodedEvent::of(&json!({ "auditEvent": event }));
         let header = LeafHeader {
             event_type,

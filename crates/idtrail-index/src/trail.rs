@@ -6,7 +6,7 @@
 //! What the log holds is asked of the index; what was decided since stands in memory until the index knows it. If the
 //! index cannot answer, nothing is decided: a guess could give one event two places.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use idtrail_event::{EventId, GlobalCustomerId, time_text};
 use idtrail_identity::Recorded;
@@ -41,6 +41,26 @@ pub enum Refusal {
     Unavailable,
 }
 
+/// Late events of erased persons that were discarded: their places, and the cut-offs that they came too late for, by which
+/// an erasure is known. Clones are handles to the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Stragglers(Arc<Mutex<Vec<(LogIndex, u64)>>>);
+
+impl Stragglers {
+    fn add(&self, index: LogIndex, cutoff_ms: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((index, cutoff_ms));
+    }
+
+    /// Takes out those that stand below a size of the log: their cut-offs, milliseconds since 1970.
+    pub fn take(&self, size: TreeSize) -> Vec<u64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, left) = all.drain(..).partition(|(index, _)| index.get() < size.get());
+        *all = left;
+        let taken: Vec<(LogIndex, u64)> = taken;
+        taken.into_iter().map(|(_, cutoff_ms)| cutoff_ms).collect()
+    }
+}
+
 /// The trail's state. Includes decisions that are not durable yet.
 pub struct Trail {
     random: RandomPool,
@@ -56,6 +76,7 @@ pub struct Trail {
     earlier: Vec<(OriginOrdinal, Lookup)>,
     /// Where the leaves of earlier logs begin in identity's numbering, newest first.
     bases: Vec<(OriginOrdinal, u64)>,
+    stragglers: Stragglers,
 }
 
 impl std::fmt::Debug for Trail {
@@ -84,7 +105,15 @@ impl Trail {
             base: 0,
             earlier: Vec::new(),
             bases: Vec::new(),
+            stragglers: Stragglers::default(),
         }
+    }
+
+    /// Says who is told of late events that are discarded.
+    #[must_use]
+    pub fn telling(mut self, stragglers: Stragglers) -> Self {
+        self.stragglers = stragglers;
+        self
     }
 
     /// Says that the log continues earlier ones, oldest first, whose events are no less this trail's.
@@ -140,6 +169,11 @@ impl Trail {
 
     /// Returns what is answered to a repetition, or `None` for an event that was not there before.
     fn before(&self, keys: &Keys, at: Moment) -> Result<Option<TrailDecision>, IndexError> {
+        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
+        if erased == Some(Suppressed::Same) {
+            // First, for events of which only the staff section was destroyed: they still stand in the index.
+            return Ok(Some(Decision::Refuse(Refusal::Erased)));
+        }
         if let Some((origin, seen)) = self.seen(keys)? {
             let place = Reference { origin, index: LogIndex::new(seen.index) };
             return Ok(Some(if seen.content != keys.content {
@@ -150,7 +184,6 @@ impl Trail {
                 Decision::Refuse(Refusal::Earlier(place))
             }));
         }
-        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
         Ok(erased.map(|erased| match erased {
             Suppressed::Same => Decision::Refuse(Refusal::Erased),
             Suppressed::Other => Decision::Refuse(Refusal::ErasedConflict),
@@ -170,8 +203,8 @@ impl Trail {
         if let Some(before) = self.before(&keys, at)? {
             return Ok(before);
         }
-        if self.is_straggler(&evidence, at) {
-            return Ok(self.straggler(at));
+        if let Some(cutoff_ms) = self.straggles(&evidence, at) {
+            return Ok(self.straggler(at, cutoff_ms));
         }
         let event_id = EventId::new(self.random.take());
         let decided = self.decide_identity(&keys, evidence, at, event_id);
@@ -185,7 +218,7 @@ impl Trail {
         if let Some(before) = self.before(&resolve.keys, at)? {
             return Ok(before);
         }
-        if self.is_straggler(&resolve.seen, at) {
+        if self.straggles(&resolve.seen, at).is_some() {
             return Ok(Decision::Refuse(Refusal::Erased));
         }
         let event_id = EventId::new(self.random.take());
@@ -204,31 +237,33 @@ impl Trail {
         Ok(Decision::Append(leaves))
     }
 
-    /// Tells whether an event is a late one of a person who was erased: it happened before the cut-off, and somebody or
-    /// something that it names was closed then.
-    fn is_straggler(&self, evidence: &Evidence, at: Moment) -> bool {
+    /// Returns the cut-off behind which an event comes too late: it happened before, and somebody or something that it names
+    /// was closed then. `None` for any other event.
+    fn straggles(&self, evidence: &Evidence, at: Moment) -> Option<u64> {
         if self.suppression.is_empty() {
-            return false;
+            return None;
         }
         let closed = |name: [u8; 32]| {
             let cutoff_ms = self.suppression.closed_until(&name, at.received_ms);
-            cutoff_ms.is_some_and(|cutoff_ms| evidence.time_ms < cutoff_ms)
+            cutoff_ms.filter(|cutoff_ms| evidence.time_ms < *cutoff_ms)
         };
-        let named = evidence.named.is_some_and(|gcid| closed(closing::customer(&gcid)));
-        named
-            || evidence.sightings.iter().any(|seen| {
+        let named = evidence.named.and_then(|gcid| closed(closing::customer(&gcid)));
+        named.or_else(|| {
+            evidence.sightings.iter().find_map(|seen| {
                 let kind = seen.identifier.kind;
-                let tokens = std::iter::once(&seen.identifier.token).chain(&seen.aliases);
-                tokens.into_iter().any(|token| closed(closing::identifier(kind, token)))
+                let mut tokens = std::iter::once(&seen.identifier.token).chain(&seen.aliases);
+                tokens.find_map(|token| closed(closing::identifier(kind, token)))
             })
+        })
     }
 
-    /// Acknowledges a late event with a leaf that holds nothing of it.
-    fn straggler(&mut self, at: Moment) -> TrailDecision {
+    /// Acknowledges a late event with a leaf that holds nothing of it, but says which erasure it came too late for.
+    fn straggler(&mut self, at: Moment, cutoff_ms: u64) -> TrailDecision {
         self.identity.skip(self.number(at.next.get()));
+        self.stragglers.add(at.next, cutoff_ms);
         let received_ms = at.received_ms;
         let event_id = EventId::new(self.random.take());
-        let draft = Body::straggler(received_ms).draft(received_ms, event_id, None, (0, None));
+        let draft = Body::straggler(received_ms, cutoff_ms).draft(received_ms, event_id, None, (0, None));
         Decision::Append(vec![Planned { draft, facts: Facts { received_ms, event: None, step: None } }])
     }
 

@@ -39,11 +39,15 @@ pub mod events;
 pub mod health;
 pub mod identity;
 mod intake;
+pub mod logs;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
 pub mod rights;
+pub mod rights_answers;
+pub mod rights_reports;
+pub mod rights_schedules;
 pub mod ruleset;
 pub mod shred;
 pub mod sinks;
@@ -247,12 +251,27 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(rights::show))
         .routes(routes!(rights::say))
         .routes(routes!(rights::certificate))
+        .routes(routes!(rights_answers::draft, rights_answers::review))
+        .routes(routes!(rights_answers::link))
+        .routes(routes!(rights_answers::fetch))
+        .routes(routes!(rights_reports::deadlines))
+        .routes(routes!(rights_reports::figures))
+        .routes(routes!(rights_reports::processing))
+        .routes(routes!(rights_schedules::list, rights_schedules::add))
+        .routes(routes!(rights_schedules::end))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))
         .routes(routes!(access_log::checkpoint))
         .routes(routes!(access_log::tile))
         .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::checkpoint))
+        .routes(routes!(logs::tile))
+        .routes(routes!(logs::entries))
+        .routes(routes!(logs::access_checkpoint))
+        .routes(routes!(logs::access_tile))
+        .routes(routes!(logs::access_entries))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))

@@ -42,6 +42,9 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     if args.sinks {
         return super::bench_sinks::run(context, args);
     }
+    if args.rights {
+        return super::bench_rights::run(context, args);
+    }
     if args.identity {
         return super::bench_identity::run(context, args);
     }

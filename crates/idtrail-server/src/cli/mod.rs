@@ -22,6 +22,7 @@ use crate::settings::{Settings, SettingsError};
 pub mod backup;
 pub mod bench;
 mod bench_identity;
+mod bench_rights;
 mod bench_sinks;
 mod bench_trail;
 pub mod client;
@@ -36,6 +37,7 @@ pub mod rebuild;
 pub mod reference;
 pub mod retention;
 pub mod rights;
+pub mod rotate;
 pub mod send;
 pub mod serve;
 pub mod shred;
@@ -96,6 +98,8 @@ pub enum Command {
     Hold(shred::HoldArgs),
     /// Say what has expired, and destroy it.
     Retention(retention::RetentionArgs),
+    /// Replace the key that signs the log, the key-encryption key, or the pepper of identifiers.
+    Rotate(rotate::RotateArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
     /// Send events from a file or pipe to a server.
@@ -218,6 +222,12 @@ pub struct BenchArgs {
     /// Events per second while the lag of sinks is measured.
     #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+    /// Measure erasures in place of single events: many at once, and that they leave everything else as it was.
+    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    pub rights: bool,
+    /// People who are erased one after another, with `--rights`.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, requires = "rights", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub cases: u64,
 }
 
 /// Arguments of `completions`.
@@ -393,6 +403,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
+        Command::Rotate(args) => rotate::run(context, args, &mut io::stdout().lock()),
         Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
         Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
         Command::Rights(args) => rights::run(context, args, &mut io::stdout().lock()),

@@ -80,6 +80,8 @@ problems! {
     NotFoundProblem: NotFound;
     /// The error of operations that give parts of a file.
     RangeProblem: RangeNotSatisfiable;
+    /// The error of operations that give something for a time only.
+    GoneProblem: Gone;
     /// The error of operations whose path, query or header can be wrong.
     RequestProblem: MalformedRequest;
 }
