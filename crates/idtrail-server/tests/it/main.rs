@@ -21,6 +21,7 @@ mod damaged_disk;
 mod drills;
 mod identity;
 mod identity_more;
+mod identity_origins;
 mod identity_rules;
 mod intake;
 mod kills;
