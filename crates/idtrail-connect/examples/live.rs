@@ -23,7 +23,7 @@ use idtrail_connect::rights::{Person, RightsTask};
 use idtrail_connect::secret::{Secret, SecretError, SecretRef, Secrets};
 use idtrail_connect::settings::{Ports, SinkSettings, TargetSettings};
 use idtrail_connect::worker::{Parts, SinkStatus, Worker};
-use idtrail_connect::{BoxFuture, EventRow, Feed, FeedEntry, FeedError, Position};
+use idtrail_connect::{Body, BoxFuture, EventRow, Feed, FeedEntry, FeedError, Position};
 use idtrail_port::os::{OsClock, OsDisk, OsEntropy};
 use serde_json::json;
 
@@ -200,7 +200,7 @@ impl MadeUp {
             customer_id: Some(self.customer(seq % PEOPLE)),
             leaf_hash: [7; 32],
             sealed_leaf: bytes::Bytes::from_static(b"sealed"),
-            body: json!({ "auditEvent": {
+            body: Body::from(json!({ "auditEvent": {
                 "eventType": "IDENTITY_RESOLUTION",
                 "timestamp": format!("2026-01-02T03:{:02}:{:02}.{:03}Z", seq / 60 % 60, seq % 60, seq % 1000),
                 "interactionId": format!("i-live-{}-{seq}", self.log_id),
@@ -209,7 +209,7 @@ impl MadeUp {
                 "resolutionSource": "a \"quoted\" \\ source,\ttabbed, with ü and 漢",
                 "complianceFlags": { "gdprConsentRecorded": true, "dataSubjectRequestPending": false },
                 "queueId": "q-live",
-            }}),
+            }})),
         })
     }
 }

@@ -3,10 +3,9 @@
 //! The event is the client's JSON, `{"auditEvent": {…}}` and whatever stood beside it. What the log adds stands under
 //! `log` (`log.log_id`, `log.seq`, `log.received_at` …) and `customer` (`customer.id`). `Debug` shows none of it.
 
-use bytes::Bytes;
-use serde_json::Value;
-
+use crate::body::{Body, Json};
 use crate::position::Position;
+use bytes::Bytes;
 
 /// The member of a body that holds the event.
 pub const EVENT_MEMBER: &str = "auditEvent";
@@ -27,7 +26,7 @@ pub struct EventRow {
     /// The sealed leaf, exactly as the tree hashes it. Read only by sinks with `pii = sealed`.
     pub sealed_leaf: Bytes,
     /// The whole body.
-    pub body: Value,
+    pub body: Body,
 }
 
 impl std::fmt::Debug for EventRow {
@@ -38,8 +37,13 @@ impl std::fmt::Debug for EventRow {
 
 impl EventRow {
     /// Returns the event, if the body holds one.
-    pub fn event(&self) -> Option<&Value> {
-        self.body.get(EVENT_MEMBER)
+    pub(crate) fn event(&self) -> Option<Json<'_>> {
+        self.body.top(EVENT_MEMBER)
+    }
+
+    /// Tells whether the body holds an event.
+    pub fn is_event(&self) -> bool {
+        self.event().is_some()
     }
 }
 

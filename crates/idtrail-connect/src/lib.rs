@@ -10,12 +10,14 @@
 //! What this crate must never do: change the log, keep an event of its own, put a value of an event or the text of a
 //! server's answer into an error, a log line or a dead letter.
 
+mod body;
 pub mod ddl;
 pub mod engine;
 mod event;
 mod feed;
 pub mod filter;
 mod http_client;
+mod json_text;
 mod jwt;
 pub mod mapping;
 mod path;
@@ -32,6 +34,7 @@ mod tls;
 mod verdict;
 pub mod worker;
 
+pub use body::{Body, BodyMember, LISTED_DEPTH_MAX};
 pub use event::{Content, EVENT_MEMBER, EventRow, FeedEntry};
 pub use feed::{BoxFuture, Feed, FeedError};
 pub use jwt::KeyError;

@@ -7,10 +7,13 @@
 //! A value that does not fit its column makes the whole event a dead letter with a reason; nothing is cut, rounded or
 //! left out to make it fit.
 
+mod fill;
+
 use crate::event::{EVENT_MEMBER, EventRow};
 use crate::path::{Path, Sensitivity};
-use crate::personal::{Pii, Privacy, References, Refusal, redact};
-use crate::row::{Cell, Column, ColumnType, LOG_ID, Row, SEQ};
+use crate::personal::{Pii, Privacy, References, Refusal};
+use crate::row::{Column, ColumnType, LOG_ID, Row, SEQ};
+use fill::Filler;
 
 /// Most columns of a mapping, and longest name of a column (PostgreSQL cuts longer ones).
 const COLUMNS_MAX: usize = 200;
@@ -22,6 +25,7 @@ pub struct Mapping {
     privacy: Privacy,
     columns: Vec<Column>,
     sources: Vec<Source>,
+    filler: Filler,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +143,7 @@ impl Mapping {
             &[]
         };
         let all = DEFAULT.iter().chain(tokens).chain(sealed);
-        let mut mapping = Self { privacy, columns: Vec::new(), sources: Vec::new() };
+        let mut mapping = Self::empty(privacy);
         for (column, path, required) in all {
             let path = Path::parse(path).expect("the default mapping names paths that exist");
             let kind = path.natural_type();
@@ -147,7 +151,12 @@ impl Mapping {
         }
         let event = Path::parse(EVENT_MEMBER).expect("the event's member is a path");
         mapping.add(0, "payload", event, ColumnType::Json, false).expect("the event goes out as it may");
+        mapping.filler = Filler::new(&mapping.sources);
         mapping
+    }
+
+    fn empty(privacy: Privacy) -> Self {
+        Self { privacy, columns: Vec::new(), sources: Vec::new(), filler: Filler::default() }
     }
 
     /// Reads the lines of a mapping.
@@ -158,13 +167,14 @@ impl Mapping {
         if lines.is_empty() || lines.len() > COLUMNS_MAX {
             return Err(MappingError::Count);
         }
-        let mut mapping = Self { privacy, columns: Vec::new(), sources: Vec::new() };
+        let mut mapping = Self::empty(privacy);
         for (line, text) in (1..).zip(lines) {
             let (path, column, kind, required) =
                 read_line(text.as_ref()).map_err(|reason| MappingError::Line { line, reason })?;
             let kind = kind.unwrap_or(path.natural_type());
             mapping.add(line, &column, path, kind, required)?;
         }
+        mapping.filler = Filler::new(&mapping.sources);
         Ok(mapping)
     }
 
@@ -225,64 +235,7 @@ impl Mapping {
     /// # Errors
     /// [`Unmappable`] with the first column that cannot be filled.
     pub fn map(&self, event: &EventRow, references: &References) -> Result<Row, Unmappable> {
-        let mut cells = Vec::with_capacity(self.columns.len());
-        for (column, source) in self.columns.iter().zip(&self.sources) {
-            let cell = self
-                .cell(event, source, column, references)
-                .map_err(|_| Unmappable::Misfit(column.name.clone()))?;
-            if column.required && cell == Cell::Null {
-                return Err(Unmappable::Missing(column.name.clone()));
-            }
-            cells.push(cell);
-        }
-        Ok(Row { position: event.position, cells })
-    }
-
-    fn cell(
-        &self,
-        event: &EventRow,
-        source: &Source,
-        column: &Column,
-        references: &References,
-    ) -> Result<Cell, crate::row::Misfit> {
-        match source {
-            Source::Value(path) => {
-                if column.kind == path.natural_type()
-                    && let Some(cell) = path.log_cell(event)
-                {
-                    return Ok(cell);
-                }
-                match path.lookup(event) {
-                    Some(value) => Cell::from_json(&value, column.kind),
-                    None => Ok(Cell::Null),
-                }
-            }
-            Source::Customer => Ok(self.customer(event, references).map_or(Cell::Null, Cell::Text)),
-            Source::Interaction(path) => match path.lookup_body(event).map(|value| value.as_str()) {
-                Some(Some(id)) => Ok(Cell::Text(self.interaction(id, references))),
-                Some(None) => Err(crate::row::Misfit),
-                None => Ok(Cell::Null),
-            },
-            Source::Event => {
-                let Some(whole) = event.event() else { return Ok(Cell::Null) };
-                if self.privacy.pii() == Pii::Tokens {
-                    return Cell::from_json(whole, column.kind);
-                }
-                let customer = self.customer(event, references);
-                let kept =
-                    redact(whole, self.privacy, customer.as_deref(), |id| self.interaction(id, references));
-                Cell::from_json(&kept, column.kind)
-            }
-        }
-    }
-
-    fn customer(&self, event: &EventRow, references: &References) -> Option<String> {
-        let id = event.customer_id.as_deref()?;
-        Some(if self.privacy.uses_references() { references.customer(id) } else { id.to_owned() })
-    }
-
-    fn interaction(&self, id: &str, references: &References) -> String {
-        if self.privacy.uses_references() { references.interaction(id) } else { id.to_owned() }
+        self.filler.row(event, &self.columns, self.privacy, references)
     }
 }
 

@@ -6,10 +6,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
+use crate::body::Scalar;
 use crate::event::{EVENT_MEMBER, EventRow};
-use crate::row::{Cell, ColumnType};
+use crate::row::{ColumnType, Misfit, Row};
 
 /// Longest path in segments. Events are not nested deeper than that.
 const SEGMENTS_MAX: usize = 16;
@@ -142,43 +141,41 @@ impl Path {
     }
 
     /// Returns the value in an entry; `None` if it has none or if it is null.
-    pub fn lookup<'a>(&self, row: &'a EventRow) -> Option<Cow<'a, Value>> {
+    pub(crate) fn lookup<'a>(&self, row: &'a EventRow) -> Option<Scalar<'a>> {
         match &self.root {
-            Root::CustomerId => row.customer_id.as_deref().map(|id| Cow::Owned(Value::from(id))),
-            Root::Log(field) => field.value(row).map(Cow::Owned),
-            Root::Body(segments) => {
-                let mut value = &row.body;
-                for segment in segments {
-                    value = value.get(segment)?;
-                }
-                (!value.is_null()).then_some(Cow::Borrowed(value))
-            }
+            Root::CustomerId => row.customer_id.as_deref().map(|id| Scalar::Text(Cow::Borrowed(id))),
+            Root::Log(field) => field.value(row),
+            Root::Body(segments) => row.body.find(segments),
         }
     }
 
-    /// Returns the text of a value in the body without copying it.
-    pub(crate) fn lookup_body<'a>(&self, row: &'a EventRow) -> Option<&'a Value> {
-        match self.lookup(row)? {
-            Cow::Borrowed(value) => Some(value),
-            Cow::Owned(_) => None,
-        }
+    /// Returns the names that lead to the value in the body; `None` for what the log adds.
+    pub(crate) fn body_segments(&self) -> Option<&[String]> {
+        if let Root::Body(segments) = &self.root { Some(segments) } else { None }
     }
 
-    /// Returns one of the log's own fields as a cell of its natural type, without a way around through JSON; `None` for
-    /// other paths.
-    pub(crate) fn log_cell(&self, row: &EventRow) -> Option<Cell> {
-        let Root::Log(field) = &self.root else { return None };
-        Some(match field {
-            LogField::LogId => Cell::Int(i64::from(row.position.log_id.get())),
-            LogField::Seq => Cell::Int(i64::try_from(row.position.seq).ok()?),
-            LogField::ReceivedAt => Cell::Timestamp(row.received_ms.saturating_mul(1000)),
-            LogField::EventId => row.event_id.clone().map_or(Cell::Null, Cell::Text),
-            LogField::LeafHash => Cell::Text(hex(&row.leaf_hash)),
+    /// Fills a cell with one of the log's own fields in its natural type, without a way around through JSON. Returns false
+    /// for other paths.
+    pub(crate) fn fill_log_cell(&self, event: &EventRow, row: &mut Row) -> Result<bool, Misfit> {
+        let Root::Log(field) = &self.root else { return Ok(false) };
+        match field {
+            LogField::LogId => row.int(i64::from(event.position.log_id.get())),
+            LogField::Seq => row.int(i64::try_from(event.position.seq).map_err(|_| Misfit)?),
+            LogField::ReceivedAt => row.timestamp(event.received_ms.saturating_mul(1000)),
+            LogField::EventId => match &event.event_id {
+                Some(id) => row.text(|out| out.push_str(id))?,
+                None => row.null(),
+            },
+            LogField::LeafHash => row.text(|out| push_hex(out, &event.leaf_hash))?,
             LogField::SealedLeaf => {
                 use base64::Engine as _;
-                Cell::Text(base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf))
+                let encode = |out: &mut String| {
+                    base64::engine::general_purpose::STANDARD.encode_string(&event.sealed_leaf, out);
+                };
+                row.text(encode)?;
             }
-        })
+        }
+        Ok(true)
     }
 }
 
@@ -197,6 +194,11 @@ pub(crate) fn member_sensitivity(parent: Option<&str>, name: &str) -> Sensitivit
             .map(|(_, _, _, found)| *found),
     }
     .unwrap_or(Sensitivity::Personal)
+}
+
+/// Returns where a member stands among those of an event, usually; unknown ones stand behind the known ones.
+pub(crate) fn usual_place(name: &str) -> usize {
+    MEMBERS.iter().position(|(known, ..)| *known == name).unwrap_or(MEMBERS.len())
 }
 
 fn known(segments: &[String]) -> Option<(ColumnType, Sensitivity)> {
@@ -241,31 +243,36 @@ impl LogField {
         }
     }
 
-    fn value(self, row: &EventRow) -> Option<Value> {
+    fn value(self, row: &EventRow) -> Option<Scalar<'_>> {
+        let text = |text: String| Scalar::Text(Cow::Owned(text));
         Some(match self {
-            Self::LogId => row.position.log_id.get().into(),
-            Self::Seq => row.position.seq.into(),
-            Self::ReceivedAt => crate::row::format_timestamp(row.received_ms.checked_mul(1000)?).into(),
-            Self::EventId => row.event_id.clone()?.into(),
-            Self::LeafHash => hex(&row.leaf_hash).into(),
+            Self::LogId => Scalar::Number(Cow::Owned(row.position.log_id.get().to_string())),
+            Self::Seq => Scalar::Number(Cow::Owned(row.position.seq.to_string())),
+            Self::ReceivedAt => text(crate::row::format_timestamp(row.received_ms.checked_mul(1000)?)),
+            Self::EventId => Scalar::Text(Cow::Borrowed(row.event_id.as_deref()?)),
+            Self::LeafHash => {
+                let mut digits = String::with_capacity(64);
+                push_hex(&mut digits, &row.leaf_hash);
+                text(digits)
+            }
             Self::SealedLeaf => {
                 use base64::Engine as _;
-                base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf).into()
+                text(base64::engine::general_purpose::STANDARD.encode(&row.sealed_leaf))
             }
         })
     }
 }
 
-/// Writes bytes as lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+/// Appends 32 bytes as lower-case hex digits.
+pub(crate) fn push_hex(out: &mut String, bytes: &[u8; 32]) {
+    // Without branches, so that the loop runs in vectors.
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut text = [0; 64];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    text
+    // Digits are ASCII, so this never finds anything wrong.
+    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 /// Why a text is no path.

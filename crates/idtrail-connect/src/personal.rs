@@ -8,11 +8,12 @@
 //! Raw identifiers do not occur: the log holds none.
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Map, Value};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::path::{Sensitivity, hex, member_sensitivity};
+use crate::body::Json;
+use crate::json_text::{Object, write_text};
+use crate::path::{Sensitivity, member_sensitivity, push_hex};
 
 /// What goes out about a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -154,70 +155,65 @@ impl References {
         // The kind has a fixed length, so no two pairs give the same input.
         mac.update(kind.as_bytes());
         mac.update(id.as_bytes());
-        format!("{kind}{}", hex(&mac.finalize().into_bytes()))
+        let mut text = String::with_capacity(kind.len() + 64);
+        text.push_str(kind);
+        push_hex(&mut text, &mac.finalize().into_bytes().into());
+        text
     }
 }
 
-/// Returns what of an event may go out: known members that the choice permits, the customer and the interaction in the
-/// form in which this sink gets them.
-pub(crate) fn redact(
-    event: &Value,
+/// Writes what of an event may go out where `pii` is not `tokens`: known members that the choice permits, the customer and
+/// the interaction in the form in which this sink gets them.
+pub(crate) fn write_redacted(
+    out: &mut String,
+    event: Json<'_>,
     privacy: Privacy,
     customer: Option<&str>,
-    interaction: impl Fn(&str) -> String,
-) -> Value {
-    let Some(members) = event.as_object() else { return Value::Null };
-    let mut kept = Map::new();
-    for (name, value) in members {
+    interaction: Option<&str>,
+) {
+    let mut kept = Object::begin(out);
+    for (name, value) in event.members() {
         match member_sensitivity(None, name) {
-            Sensitivity::Customer => {
-                // The client's own id stays with the client unless everything may go out.
-                let id = if privacy.pii == Pii::Tokens { value.as_str() } else { None };
-                if let Some(id) = id.or(customer) {
-                    kept.insert(name.clone(), id.into());
-                }
-            }
-            Sensitivity::Interaction => {
-                if let Some(id) = value.as_str() {
-                    kept.insert(name.clone(), interaction(id).into());
-                }
-            }
+            // The client's own id stays with the client.
+            Sensitivity::Customer => write_id(&mut kept, name, customer),
+            Sensitivity::Interaction if value.is_text() => write_id(&mut kept, name, interaction),
+            Sensitivity::Interaction => {}
             found if privacy.permits(found).is_ok() => {
-                kept.insert(name.clone(), strip(name, value, privacy));
+                let out = kept.member(name);
+                if value.is_object() {
+                    // Within a permitted object, unknown members are still personal.
+                    write_known(out, name, value, privacy);
+                } else {
+                    // A known plain member is a scalar; a list in its place may hold anything.
+                    out.push_str(if value.is_list() { "null" } else { value.raw });
+                }
             }
+            // What is known inside of an object that is not permitted whole, such as the scheme of hashes.
             _ => {
-                // What is known inside of an object that is not permitted whole, such as the scheme of hashes.
-                if let Some(value) = strip_known(name, value, privacy) {
-                    kept.insert(name.clone(), value);
+                if value.members().any(|(inner, value)| is_known(name, inner, value, privacy)) {
+                    write_known(kept.member(name), name, value, privacy);
                 }
             }
         }
     }
-    Value::Object(kept)
+    kept.end();
 }
 
-/// Within a permitted object, unknown members are still personal.
-fn strip(parent: &str, value: &Value, privacy: Privacy) -> Value {
-    match value {
-        Value::Object(_) => strip_known(parent, value, privacy).unwrap_or(Value::Object(Map::new())),
-        // A known plain member is a scalar; a list in its place may hold anything.
-        Value::Array(_) if privacy.permits(Sensitivity::Personal).is_err() => Value::Null,
-        other => other.clone(),
+fn write_id(kept: &mut Object<'_>, name: &str, id: Option<&str>) {
+    if let Some(id) = id {
+        write_text(kept.member(name), id);
     }
 }
 
-fn strip_known(parent: &str, value: &Value, privacy: Privacy) -> Option<Value> {
-    let members = value.as_object()?;
-    if privacy.permits(Sensitivity::Personal).is_ok() {
-        return Some(value.clone());
+fn write_known(out: &mut String, parent: &str, object: Json<'_>, privacy: Privacy) {
+    let mut kept = Object::begin(out);
+    for (name, value) in object.members().filter(|(name, value)| is_known(parent, name, *value, privacy)) {
+        kept.member(name).push_str(value.raw);
     }
-    let kept: Map<String, Value> = members
-        .iter()
-        .filter(|(name, value)| {
-            let scalar = !value.is_array() && !value.is_object();
-            scalar && privacy.permits(member_sensitivity(Some(parent), name)).is_ok()
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    (!kept.is_empty()).then_some(Value::Object(kept))
+    kept.end();
+}
+
+fn is_known(parent: &str, name: &str, value: Json<'_>, privacy: Privacy) -> bool {
+    let scalar = !value.is_list() && !value.is_object();
+    scalar && privacy.permits(member_sensitivity(Some(parent), name)).is_ok()
 }

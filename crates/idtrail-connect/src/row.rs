@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::body::Scalar;
+use crate::json_text::{self, Object};
 use crate::position::Position;
 
 /// The type of a column.
@@ -47,15 +49,15 @@ impl ColumnType {
     }
 }
 
-/// One value of a row.
-#[derive(Clone, PartialEq)]
-pub enum Cell {
+/// One value of a row, as a look into it.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
     /// No value.
     Null,
     /// A whole number.
     Int(i64),
     /// A text.
-    Text(String),
+    Text(&'a str),
     /// Microseconds since 1970, UTC.
     Timestamp(i64),
     /// True or false.
@@ -63,10 +65,10 @@ pub enum Cell {
     /// A finite number.
     Float(f64),
     /// The text of a JSON value.
-    Json(String),
+    Json(&'a str),
 }
 
-impl std::fmt::Debug for Cell {
+impl std::fmt::Debug for Cell<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Cell(…)")
     }
@@ -76,71 +78,55 @@ impl std::fmt::Debug for Cell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Misfit;
 
-impl Cell {
-    /// Converts a JSON value to a column's type. Null becomes [`Cell::Null`].
-    ///
-    /// # Errors
-    /// [`Misfit`] if the value cannot be written in this type without loss of meaning.
-    pub fn from_json(value: &Value, kind: ColumnType) -> Result<Self, Misfit> {
-        Ok(match (kind, value) {
-            (_, Value::Null) => Self::Null,
-            (ColumnType::Json, value) => {
-                // Straight to bytes: the formatter behind `to_string` is several times slower. Most events fit without
-                // the buffer being moved.
-                let mut text = Vec::with_capacity(JSON_BYTES_USUAL);
-                serde_json::to_writer(&mut text, value).map_err(|_| Misfit)?;
-                Self::Json(String::from_utf8(text).map_err(|_| Misfit)?)
-            }
-            (ColumnType::Text, Value::String(text)) => Self::Text(without_nul(text)?.to_owned()),
-            (ColumnType::Text, Value::Bool(_) | Value::Number(_)) => Self::Text(value.to_string()),
-            (ColumnType::Int64, Value::Number(number)) => Self::Int(number.as_i64().ok_or(Misfit)?),
-            (ColumnType::Bool, Value::Bool(flag)) => Self::Bool(*flag),
-            (ColumnType::Float64, Value::Number(number)) => Self::Float(number.as_f64().ok_or(Misfit)?),
-            (ColumnType::Timestamp, Value::String(text)) => {
-                Self::Timestamp(parse_timestamp(text).ok_or(Misfit)?)
-            }
-            _ => return Err(Misfit),
-        })
-    }
-
+impl Cell<'_> {
     /// Returns the cell as a JSON value: times as RFC 3339, JSON as itself.
-    pub fn to_json(&self) -> Value {
+    pub fn to_json(self) -> Value {
         match self {
             Self::Null => Value::Null,
-            Self::Int(number) => (*number).into(),
-            Self::Text(text) => text.as_str().into(),
-            Self::Timestamp(us) => format_timestamp(*us).into(),
-            Self::Bool(flag) => (*flag).into(),
-            Self::Float(number) => (*number).into(),
+            Self::Int(number) => number.into(),
+            Self::Text(text) => text.into(),
+            Self::Timestamp(us) => format_timestamp(us).into(),
+            Self::Bool(flag) => flag.into(),
+            Self::Float(number) => number.into(),
             Self::Json(text) => serde_json::from_str(text).unwrap_or(Value::Null),
         }
     }
 
-    /// Returns how many bytes the cell takes, about.
-    pub fn bytes(&self) -> usize {
+    /// Writes the same value as [`Self::to_json`] as a text.
+    pub(crate) fn write_json(self, out: &mut String) {
         match self {
-            Self::Null | Self::Bool(_) => 1,
-            Self::Int(_) | Self::Timestamp(_) | Self::Float(_) => 8,
-            Self::Text(text) | Self::Json(text) => text.len(),
+            Self::Text(text) => json_text::write_text(out, text),
+            // It was written by us.
+            Self::Json(text) => out.push_str(text),
+            other => json_text::write_value(out, &other.to_json()),
         }
     }
 }
-
-/// Bytes of a usual event as JSON.
-const JSON_BYTES_USUAL: usize = 768;
 
 /// Most databases refuse U+0000 in a text.
 fn without_nul(text: &str) -> Result<&str, Misfit> {
     if text.contains('\0') { Err(Misfit) } else { Ok(text) }
 }
 
-/// One row, as it goes out.
+/// One row, as it goes out. All its texts stand in one buffer: a row is two allocations, however many columns it has.
 #[derive(Clone, PartialEq)]
 pub struct Row {
     /// Where its entry stands in the log.
     pub position: Position,
-    /// The cells, in the order of the mapping's columns; `log_id` and `seq` are not among them.
-    pub cells: Vec<Cell>,
+    slots: Vec<Slot>,
+    text: String,
+}
+
+/// A cell; texts as their place in the row's buffer.
+#[derive(Clone, Copy, PartialEq)]
+enum Slot {
+    Null,
+    Int(i64),
+    Timestamp(i64),
+    Bool(bool),
+    Float(f64),
+    Text(u32, u32),
+    Json(u32, u32),
 }
 
 impl std::fmt::Debug for Row {
@@ -150,10 +136,121 @@ impl std::fmt::Debug for Row {
 }
 
 impl Row {
+    /// Begins a row without cells, with room for as many columns and as many bytes of text.
+    pub(crate) fn begin(position: Position, columns: usize, text_bytes: usize) -> Self {
+        Self { position, slots: Vec::with_capacity(columns), text: String::with_capacity(text_bytes) }
+    }
+
+    /// Adds an empty cell.
+    pub(crate) fn null(&mut self) {
+        self.slots.push(Slot::Null);
+    }
+
+    /// Adds a whole number.
+    pub(crate) fn int(&mut self, number: i64) {
+        self.slots.push(Slot::Int(number));
+    }
+
+    /// Adds a time, microseconds since 1970.
+    pub(crate) fn timestamp(&mut self, us: i64) {
+        self.slots.push(Slot::Timestamp(us));
+    }
+
+    /// Adds a text that `write` appends to what it is given.
+    ///
+    /// # Errors
+    /// [`Misfit`] if the row has 4 GiB of text already.
+    pub(crate) fn text(&mut self, write: impl FnOnce(&mut String)) -> Result<(), Misfit> {
+        let (start, end) = self.span(write)?;
+        self.slots.push(Slot::Text(start, end));
+        Ok(())
+    }
+
+    /// Adds a JSON value whose text `write` appends.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(crate) fn json(&mut self, write: impl FnOnce(&mut String)) -> Result<(), Misfit> {
+        let (start, end) = self.span(write)?;
+        self.slots.push(Slot::Json(start, end));
+        Ok(())
+    }
+
+    fn span(&mut self, write: impl FnOnce(&mut String)) -> Result<(u32, u32), Misfit> {
+        let start = u32::try_from(self.text.len()).map_err(|_| Misfit)?;
+        write(&mut self.text);
+        Ok((start, u32::try_from(self.text.len()).map_err(|_| Misfit)?))
+    }
+
+    /// Adds a value in a column's type. Null becomes [`Cell::Null`].
+    ///
+    /// # Errors
+    /// [`Misfit`] if the value cannot be written in this type without loss of meaning.
+    pub(crate) fn value(&mut self, value: &Scalar<'_>, kind: ColumnType) -> Result<(), Misfit> {
+        let slot = match (kind, value) {
+            (_, Scalar::Null) => Slot::Null,
+            (ColumnType::Json, Scalar::Text(text)) => {
+                return self.json(|out| json_text::write_text(out, text));
+            }
+            (ColumnType::Json, Scalar::Number(raw) | Scalar::Compound(raw)) => {
+                return self.json(|out| out.push_str(raw));
+            }
+            (ColumnType::Json, Scalar::Bool(flag)) => {
+                return self.json(|out| json_text::write_value(out, &(*flag).into()));
+            }
+            (ColumnType::Text, Scalar::Text(text)) => {
+                let text = without_nul(text)?;
+                return self.text(|out| out.push_str(text));
+            }
+            (ColumnType::Text, Scalar::Number(raw)) => return self.text(|out| out.push_str(raw)),
+            (ColumnType::Text, Scalar::Bool(flag)) => {
+                return self.text(|out| json_text::write_value(out, &(*flag).into()));
+            }
+            (ColumnType::Int64, Scalar::Number(raw)) => Slot::Int(raw.parse().map_err(|_| Misfit)?),
+            (ColumnType::Bool, Scalar::Bool(flag)) => Slot::Bool(*flag),
+            (ColumnType::Float64, Scalar::Number(raw)) => Slot::Float(raw.parse().map_err(|_| Misfit)?),
+            (ColumnType::Timestamp, Scalar::Text(text)) => {
+                Slot::Timestamp(parse_timestamp(text).ok_or(Misfit)?)
+            }
+            _ => return Err(Misfit),
+        };
+        self.slots.push(slot);
+        Ok(())
+    }
+
+    /// Tells whether the cell that was added last is empty.
+    pub(crate) fn ends_in_null(&self) -> bool {
+        self.slots.last() == Some(&Slot::Null)
+    }
+
+    /// Returns the cells, in the order of the mapping's columns; `log_id` and `seq` are not among them.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = Cell<'_>> {
+        self.slots.iter().map(|slot| self.look(*slot))
+    }
+
+    /// Returns the cell of a column; [`Cell::Null`] if there are not that many.
+    pub fn cell(&self, column: usize) -> Cell<'_> {
+        self.slots.get(column).map_or(Cell::Null, |slot| self.look(*slot))
+    }
+
+    fn look(&self, slot: Slot) -> Cell<'_> {
+        // The places were noted while the text was written, so they are there.
+        let text = |start: u32, end: u32| self.text.get(start as usize..end as usize).unwrap_or_default();
+        match slot {
+            Slot::Null => Cell::Null,
+            Slot::Int(number) => Cell::Int(number),
+            Slot::Timestamp(us) => Cell::Timestamp(us),
+            Slot::Bool(flag) => Cell::Bool(flag),
+            Slot::Float(number) => Cell::Float(number),
+            Slot::Text(start, end) => Cell::Text(text(start, end)),
+            Slot::Json(start, end) => Cell::Json(text(start, end)),
+        }
+    }
+
     /// Returns how many bytes the row takes, about.
     pub fn bytes(&self) -> usize {
-        // 16 for the key, 4 for each cell's length.
-        16 + self.cells.iter().map(|cell| 4 + cell.bytes()).sum::<usize>()
+        // 16 for the key, 8 for each cell: its number, or its length and what goes around it.
+        16 + 8 * self.slots.len() + self.text.len()
     }
 
     /// Returns the row as a JSON object, with `log_id` and `seq` first.
@@ -161,10 +258,21 @@ impl Row {
         let mut object = serde_json::Map::new();
         object.insert(LOG_ID.to_owned(), self.position.log_id.get().into());
         object.insert(SEQ.to_owned(), self.position.seq.into());
-        for (column, cell) in columns.iter().zip(&self.cells) {
+        for (column, cell) in columns.iter().zip(self.cells()) {
             object.insert(column.name.clone(), cell.to_json());
         }
         object
+    }
+
+    /// Writes the object that [`Self::to_json`] returns.
+    pub(crate) fn write_json(&self, columns: &[Column], out: &mut String) {
+        let mut object = Object::begin(out);
+        json_text::write_value(object.member(LOG_ID), &self.position.log_id.get().into());
+        json_text::write_value(object.member(SEQ), &self.position.seq.into());
+        for (column, cell) in columns.iter().zip(self.cells()) {
+            cell.write_json(object.member(&column.name));
+        }
+        object.end();
     }
 }
 

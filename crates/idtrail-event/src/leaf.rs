@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use open::{Leaf, OpenLeaf, StaffState};
+pub use open::{Leaf, OpenBody, OpenLeaf, StaffState};
 pub use seal::seal;
 
 use crate::ErrorKind;

@@ -26,6 +26,7 @@ mod leaf;
 mod pii;
 mod pseudonym;
 mod retention;
+mod text;
 mod time;
 mod validate;
 mod value;
@@ -37,11 +38,12 @@ pub use id::{EventId, GlobalCustomerId, IdError};
 pub use json::{JsonError, JsonLimits, parse as parse_json};
 pub use key::{ClassSecret, IndexSecret, LeafKey, SectionSecrets, key_commitment, leaf_key};
 pub use leaf::{
-    Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenLeaf,
-    SealRequest, StaffState, seal,
+    Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenBody,
+    OpenLeaf, SealRequest, StaffState, seal,
 };
 pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
+pub use text::{BodyText, TextMember};
 pub use time::{hour_of_ms, month_of_hour, time_ms, time_text};
 pub use validate::{Finding, PiiHandling, Rejected, Rules, Violation, Warning, check, validate};
 

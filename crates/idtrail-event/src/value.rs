@@ -68,16 +68,16 @@ impl Registry {
         }
     }
 
-    fn key(self, name: &str) -> Option<u64> {
+    pub(crate) fn key(self, name: &str) -> Option<u64> {
         self.names().iter().position(|known| *known == name).map(|position| position as u64 + 1)
     }
 
-    fn name(self, key: u64) -> Option<&'static str> {
+    pub(crate) fn name(self, key: u64) -> Option<&'static str> {
         self.names().get(usize::try_from(key.checked_sub(1)?).ok()?).copied()
     }
 
     /// Returns what the value of a registered member is.
-    fn form(self, key: u64) -> Form {
+    pub(crate) fn form(self, key: u64) -> Form {
         match (self, key) {
             (Registry::Event, KEY_EVENT_TYPE) => Form::EventType,
             (Registry::Event, KEY_CHANNEL_TYPE) => Form::Channel,
@@ -88,8 +88,9 @@ impl Registry {
     }
 }
 
+/// What the value of a member is.
 #[derive(Clone, Copy)]
-enum Form {
+pub(crate) enum Form {
     /// A text that is written as its number if v1 knows its name.
     EventType,
     /// Likewise.

@@ -165,7 +165,7 @@ fn row() -> EventRow {
         customer_id: None,
         leaf_hash: [0; 32],
         sealed_leaf: Vec::new().into(),
-        body: serde_json::from_str(SAMPLE).unwrap(),
+        body: serde_json::from_str::<Value>(SAMPLE).unwrap().into(),
     }
 }
 

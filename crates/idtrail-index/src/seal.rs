@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use idtrail_event::{
-    ClassSecret, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf, SectionSecrets, leaf_key, seal,
+    BodyText, ClassSecret, EventId, GlobalCustomerId, IndexSecret, Leaf, LeafError, LeafKey, OpenLeaf,
+    SectionSecrets, leaf_key, seal,
 };
 use idtrail_log::machine::{SealFailure, Sealer};
 use idtrail_port::{Entropy, RandomPool};
@@ -71,27 +72,76 @@ pub struct Disclosed {
     pub staff_key: Option<LeafKey>,
 }
 
+/// What outside systems get of an event: its body as a text, and the few facts that go with it.
+#[derive(Debug)]
+pub struct Handed {
+    /// Receipt time, milliseconds since 1970.
+    pub received_ms: u64,
+    /// The customer; `None` in the log's own leaves.
+    pub subject: Option<GlobalCustomerId>,
+    /// The event's id.
+    pub event_id: EventId,
+    /// The body, with staff unless their key was destroyed.
+    pub body: BodyText,
+}
+
+/// Opens leaves one after another for outside systems. Each key is derived from what the one before it left, and no tree
+/// of an event is made. A held leaf is opened with the key that was kept.
+#[derive(Debug)]
+pub struct Opener {
+    keyring: Keyring,
+    cursor: KeyCursor,
+}
+
+impl Opener {
+    /// Opens leaves with these keys.
+    pub fn new(keyring: &Keyring) -> Self {
+        Self { keyring: keyring.clone(), cursor: keyring.cursor() }
+    }
+
+    /// Opens the leaf at `index`.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(&mut self, index: LogIndex, leaf: &Leaf<'_>) -> Result<Handed, OpenError> {
+        let class = class_of(&self.keyring, leaf)?;
+        let event_key = self.key(index, class.as_ref(), Section::Event, leaf.iv()).map_err(OpenError::Key)?;
+        let open = leaf.open_body(&event_key).map_err(OpenError::Leaf)?;
+        let staff_key = match open.staff_iv().map_err(OpenError::Leaf)? {
+            None => None,
+            Some(iv) => match self.key(index, class.as_ref(), Section::Staff, &iv) {
+                Ok(key) => Some(key),
+                // The staff section alone may have been destroyed; the event stays readable.
+                Err(KeyError::Punctured) => None,
+                Err(error) => return Err(OpenError::Key(error)),
+            },
+        };
+        let (received_ms, subject, event_id) = (open.received_ms, open.subject, open.event_id);
+        let body = open.finish(staff_key.as_ref()).map_err(OpenError::Leaf)?;
+        Ok(Handed { received_ms, subject, event_id, body })
+    }
+
+    fn key(
+        &mut self,
+        index: LogIndex,
+        class: Option<&ClassSecret>,
+        section: Section,
+        iv: &[u8; 12],
+    ) -> Result<LeafKey, KeyError> {
+        section_key(&self.keyring, class, index, section, iv, || self.cursor.secret(index.get(), section))
+    }
+}
+
 /// Opens the leaf at `index`. A held leaf whose class and month have expired is opened with the key that was kept.
 ///
 /// # Errors
 /// `Key` if its key was destroyed; `Leaf` if the bytes are not what was sealed.
 pub fn open(keyring: &Keyring, index: LogIndex, bytes: &[u8]) -> Result<Disclosed, OpenError> {
     let leaf = Leaf::parse(bytes).map_err(OpenError::Leaf)?;
-    let header = leaf.header();
-    let class = match keyring.class_secret(header.class.code(), header.month()) {
-        Ok(secret) => Some(class_secret(&secret)),
-        Err(KeyError::Punctured) => None,
-        Err(error) => return Err(OpenError::Key(error)),
-    };
-    let key = |section, iv: &[u8; 12]| match &class {
-        Some(class) => {
-            let secret = keyring.index_secret(index.get(), section)?;
-            Ok(leaf_key(&index_secret(&secret), class, iv, keyring.origin()))
-        }
-        None => match keyring.held_key(index.get(), section) {
-            Some(key) => Ok(LeafKey::new(*key.expose())),
-            None => Err(KeyError::Punctured),
-        },
+    let class = class_of(keyring, &leaf)?;
+    let key = |section, iv: &[u8; 12]| {
+        let secret = || keyring.index_secret(index.get(), section);
+        section_key(keyring, class.as_ref(), index, section, iv, secret)
     };
     let event_key = key(Section::Event, leaf.iv()).map_err(OpenError::Key)?;
     let mut open = leaf.open(&event_key).map_err(OpenError::Leaf)?;
@@ -108,6 +158,33 @@ pub fn open(keyring: &Keyring, index: LogIndex, bytes: &[u8]) -> Result<Disclose
         }
     }
     Ok(Disclosed { leaf: open, event_key, staff_key })
+}
+
+/// Returns the secret of a leaf's class and month; `None` if they have expired.
+fn class_of(keyring: &Keyring, leaf: &Leaf<'_>) -> Result<Option<ClassSecret>, OpenError> {
+    let header = leaf.header();
+    match keyring.class_secret(header.class.code(), header.month()) {
+        Ok(secret) => Ok(Some(class_secret(&secret))),
+        Err(KeyError::Punctured) => Ok(None),
+        Err(error) => Err(OpenError::Key(error)),
+    }
+}
+
+fn section_key(
+    keyring: &Keyring,
+    class: Option<&ClassSecret>,
+    index: LogIndex,
+    section: Section,
+    iv: &[u8; 12],
+    secret: impl FnOnce() -> Result<Secret32, KeyError>,
+) -> Result<LeafKey, KeyError> {
+    match class {
+        Some(class) => Ok(leaf_key(&index_secret(&secret()?), class, iv, keyring.origin())),
+        None => match keyring.held_key(index.get(), section) {
+            Some(key) => Ok(LeafKey::new(*key.expose())),
+            None => Err(KeyError::Punctured),
+        },
+    }
 }
 
 fn index_secret(secret: &Secret32) -> IndexSecret {

@@ -319,6 +319,9 @@ pub struct Identity {
     /// File with the salt of hashes in events whose `hashScheme` is none of `legacy_hash`: SHA-256 of the value with the salt
     /// behind it. With it such events join whoever shows the value. Line ends at its end do not count. Default: no salt.
     pub event_salt_file: Option<PathBuf>,
+    /// Whether statements about identities and changes of the rules need a second data protection officer, who approves what
+    /// the first one proposed. Default: `false`.
+    pub four_eyes: Option<bool>,
     /// How other systems hash identifiers; `[[identity.legacy_hash]]`, one section each. Default: none.
     pub legacy_hash: Option<Vec<LegacyHash>>,
 }

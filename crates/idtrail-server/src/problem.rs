@@ -102,6 +102,9 @@ codes! {
     /// The body is too long.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, false, "Too large",
         "The body or one of its events is longer than allowed. `detail` states the limit and the size, in bytes. Send less, or split a batch.";
+    /// The bytes that are wanted are not there.
+    RangeNotSatisfiable = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, false, "Range not satisfiable",
+        "The header `Range` asks for bytes behind the end of the file, so there is nothing left to fetch. `Content-Range` states how long the file is.";
     /// The body is of another media type than the route reads.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false, "Unsupported media type",
         "The header `Content-Type` is missing or names a media type that this route does not read. Most routes read `application/json`.";

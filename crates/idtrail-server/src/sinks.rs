@@ -601,7 +601,7 @@ fn preview(feed: &LogFeed, plan: &Plan, count: u64, with_rows: bool) -> Result<V
         .iter()
         .filter(|entry| match &entry.content {
             // The log's own leaves are never anything for a sink.
-            Content::Opened(row) => row.event().is_some(),
+            Content::Opened(row) => row.is_event(),
             Content::Erased | Content::Damaged => true,
         })
         .map(|entry| {

@@ -4,12 +4,12 @@
 //! compare by value; texts by their characters, except that two texts that are both RFC 3339 times compare as times when
 //! asked which is less. Objects and lists only equal themselves.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
 use super::{Compare, Expression, Literal, Operand};
+use crate::body::Scalar;
 use crate::event::EventRow;
 use crate::row::parse_timestamp;
 
@@ -19,7 +19,7 @@ pub(crate) fn holds(expression: &Expression, row: &EventRow) -> bool {
         Expression::And(all) => all.iter().all(|one| holds(one, row)),
         Expression::Not(inner) => !holds(inner, row),
         Expression::Exists(path) => path.lookup(row).is_some(),
-        Expression::Truth(operand) => *value(operand, row) == Value::Bool(true),
+        Expression::Truth(operand) => matches!(value(operand, row), Scalar::Bool(true)),
         Expression::Compare(left, compare, right) => {
             let (left, right) = (value(left, row), value(right, row));
             match compare {
@@ -38,40 +38,46 @@ pub(crate) fn holds(expression: &Expression, row: &EventRow) -> bool {
     }
 }
 
-fn value<'a>(operand: &'a Operand, row: &'a EventRow) -> Cow<'a, Value> {
+fn value<'a>(operand: &'a Operand, row: &'a EventRow) -> Scalar<'a> {
     match operand {
-        Operand::Path(path) => path.lookup(row).unwrap_or(Cow::Owned(Value::Null)),
-        Operand::Literal(literal) => Cow::Owned(literal_value(literal)),
+        Operand::Path(path) => path.lookup(row).unwrap_or(Scalar::Null),
+        Operand::Literal(literal) => literal_value(literal),
     }
 }
 
-fn literal_value(literal: &Literal) -> Value {
+fn literal_value(literal: &Literal) -> Scalar<'_> {
     match literal {
-        Literal::Null => Value::Null,
-        Literal::Bool(flag) => Value::Bool(*flag),
-        Literal::Number(number) => Value::Number(number.clone()),
-        Literal::Text(text) => Value::String(text.clone()),
+        Literal::Null => Scalar::Null,
+        Literal::Bool(flag) => Scalar::Bool(*flag),
+        Literal::Number(number) => Scalar::Number(number.to_string().into()),
+        Literal::Text(text) => Scalar::Text(text.into()),
     }
 }
 
-fn equal(left: &Value, right: &Value) -> bool {
+fn equal(left: &Scalar<'_>, right: &Scalar<'_>) -> bool {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => order_numbers(left, right) == Some(Ordering::Equal),
-        (left, right) => left == right,
+        (Scalar::Null, Scalar::Null) => true,
+        (Scalar::Bool(left), Scalar::Bool(right)) => left == right,
+        (Scalar::Text(left), Scalar::Text(right)) => left == right,
+        (Scalar::Number(_), Scalar::Number(_)) => order(left, right) == Some(Ordering::Equal),
+        // The order of members is not part of an object.
+        (Scalar::Compound(left), Scalar::Compound(right)) => tree(left) == tree(right),
+        _ => false,
     }
 }
 
-fn order(left: &Value, right: &Value) -> Option<Ordering> {
+fn tree(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
+fn order(left: &Scalar<'_>, right: &Scalar<'_>) -> Option<Ordering> {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => order_numbers(left, right),
-        (Value::String(left), Value::String(right)) => {
-            match (parse_timestamp(left), parse_timestamp(right)) {
-                (Some(left), Some(right)) => Some(left.cmp(&right)),
-                _ => Some(left.cmp(right)),
-            }
-        }
-        (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
-        (Value::Null, Value::Null) => None,
+        (Scalar::Number(_), Scalar::Number(_)) => order_numbers(&left.number()?, &right.number()?),
+        (Scalar::Text(left), Scalar::Text(right)) => match (parse_timestamp(left), parse_timestamp(right)) {
+            (Some(left), Some(right)) => Some(left.cmp(&right)),
+            _ => Some(left.cmp(right)),
+        },
+        (Scalar::Bool(left), Scalar::Bool(right)) => Some(left.cmp(right)),
         _ => None,
     }
 }

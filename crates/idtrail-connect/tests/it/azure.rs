@@ -169,7 +169,9 @@ async fn bad_rows_are_set_aside(server: &Server) {
     // An event type that is longer than the column.
     for bad in [0, 77, 78, 199] {
         let idtrail_connect::Content::Opened(row) = &mut entries[bad].content else { panic!() };
-        row.body["auditEvent"]["eventType"] = "x".repeat(401).into();
+        let mut body = row.body.to_value();
+        body["auditEvent"]["eventType"] = "x".repeat(401).into();
+        row.body = body.into();
     }
     let worker = start(&toml, home.path(), MemoryFeed::new(entries));
     caught_up(&worker).await;

@@ -40,7 +40,7 @@ pub(crate) fn event(position: Position, body: Value) -> EventRow {
         customer_id: Some(format!("gc_{:032x}", position.seq % 7)),
         leaf_hash: [7; 32],
         sealed_leaf: bytes::Bytes::from_static(b"sealed"),
-        body,
+        body: body.into(),
     }
 }
 

@@ -1,12 +1,15 @@
 //! Reads and opens leaves. Strict: what [`super::seal`] does not write is refused, and a key that the leaf does not
 //! commit to never reaches the cipher.
 
+mod body;
+
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use aes_gcm::aead::AeadInOut;
+pub use body::OpenBody;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
@@ -81,6 +84,18 @@ impl<'a> Sealed<'a> {
             .map_err(|_| LeafError::Altered)?;
         Ok(content)
     }
+}
+
+/// Decrypts a staff section.
+fn staff_content(key: &LeafKey, section: &[u8]) -> Result<Vec<u8>, LeafError> {
+    let sealed = Sealed::parse(section)?;
+    let mut input = sealed.private;
+    if input.array()? != 2 || input.uint()? != u64::from(VERSION) {
+        return Err(LeafError::Malformed("its staff section has another version or form"));
+    }
+    let commitment = input.byte_array()?;
+    input.finish()?;
+    sealed.decrypt(key, &commitment)
 }
 
 /// Checks that only the zero bytes that fill up a content are left.
@@ -299,14 +314,7 @@ impl OpenLeaf {
     /// `WrongKey` if the section commits to another key; `Altered` or `Malformed` if it is not what was sealed.
     pub fn open_staff(&mut self, key: &LeafKey) -> Result<(), LeafError> {
         let (StaffState::Closed, Some(section)) = (self.staff, &self.section) else { return Ok(()) };
-        let sealed = Sealed::parse(section)?;
-        let mut input = sealed.private;
-        if input.array()? != 2 || input.uint()? != u64::from(VERSION) {
-            return Err(LeafError::Malformed("its staff section has another version or form"));
-        }
-        let commitment = input.byte_array()?;
-        input.finish()?;
-        let mut content = sealed.decrypt(key, &commitment)?;
+        let mut content = staff_content(key, section)?;
         let mut input = Reader::new(&content);
         let members = value::read_object(&mut input, Registry::Event, 0)?;
         end_of_content(&input)?;

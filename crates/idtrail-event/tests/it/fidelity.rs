@@ -5,7 +5,7 @@ use idtrail_event::{EncodedEvent, JsonLimits, parse_json};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::support::{header, identity_resolution, opened, sealed};
+use super::support::{header, identity_resolution, opened, opened_text, sealed};
 
 #[test]
 fn strings_take_the_forms_of_the_vectors() {
@@ -70,6 +70,39 @@ fn nests_as_deep_as_json_may() {
     }
 }
 
+/// The body as a text says the same as the tree, and its members stand where it says.
+fn same_as_text(body: &Value) {
+    let text = opened_text(&sealed(body, &header()));
+    let tree: Value = serde_json::from_str(&text.text).unwrap();
+    assert_eq!(tree.to_string(), body.to_string());
+    let part = |(start, end): (u32, u32)| &text.text[start as usize..end as usize];
+    let mut places = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    for member in &text.members {
+        let name: String = serde_json::from_str(&format!("\"{}\"", part(member.name))).unwrap();
+        path.truncate(usize::from(member.depth));
+        path.push(name);
+        let value: Value = serde_json::from_str(part(member.value)).unwrap();
+        places.push((path.clone(), value.to_string()));
+    }
+    places.sort();
+    let mut expected = Vec::new();
+    members_of(body, &mut Vec::new(), &mut expected);
+    expected.sort();
+    assert_eq!(places, expected);
+}
+
+fn members_of(value: &Value, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, String)>) {
+    for (name, value) in
+        value.as_object().into_iter().flatten().filter(|_| path.len() < 3).collect::<Vec<_>>()
+    {
+        path.push(name.clone());
+        found.push((path.clone(), value.to_string()));
+        members_of(value, path, found);
+        path.pop();
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let finite = |float: &f64| float.is_finite();
     let leaf = prop_oneof![
@@ -114,6 +147,7 @@ proptest! {
         // Text tells 1 from 1.0 and 0.0 from -0.0, which comparison of values does not.
         prop_assert_eq!(open.body.to_string(), body.to_string());
         prop_assert_eq!(&open.encoded, &EncodedEvent::of(&body));
+        same_as_text(&body);
         let parsed = parse_json(body.to_string().as_bytes(), JsonLimits { depth_max: 100, ..JsonLimits::EVENT });
         prop_assert_eq!(parsed.unwrap().to_string(), body.to_string());
     }
@@ -123,5 +157,6 @@ proptest! {
         let mut body = identity_resolution();
         body["auditEvent"][name] = value;
         prop_assert_eq!(opened(&sealed(&body, &header())).body.to_string(), body.to_string());
+        same_as_text(&body);
     }
 }

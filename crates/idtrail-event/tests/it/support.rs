@@ -1,9 +1,9 @@
 //! What several modules need: the guide's samples, fixed secrets, short cuts for sealing and opening.
 
 use idtrail_event::{
-    ChannelCode, ClassId, ClassSecret, Decided, Dedupe, EncodedEvent, EventId, Finding, GlobalCustomerId,
-    IndexSecret, JsonLimits, Leaf, LeafHeader, OpenLeaf, Rules, SealRequest, SectionSecrets, SourceCode,
-    TypeCode, ValidEvent, parse_json, seal, validate,
+    BodyText, ChannelCode, ClassId, ClassSecret, Decided, Dedupe, EncodedEvent, EventId, Finding,
+    GlobalCustomerId, IndexSecret, JsonLimits, Leaf, LeafHeader, OpenLeaf, Rules, SealRequest,
+    SectionSecrets, SourceCode, TypeCode, ValidEvent, leaf_key, parse_json, seal, validate,
 };
 use serde_json::Value;
 
@@ -83,4 +83,13 @@ pub(crate) fn opened(leaf: &[u8]) -> OpenLeaf {
         .unwrap()
         .open_with(&secrets.event, Some(&secrets.staff), &secrets.class, ORIGIN)
         .unwrap()
+}
+
+/// Opens a leaf as a text, staff included.
+pub(crate) fn opened_text(leaf: &[u8]) -> BodyText {
+    let secrets = secrets();
+    let leaf = Leaf::parse(leaf).unwrap();
+    let open = leaf.open_body(&leaf_key(&secrets.event, &secrets.class, leaf.iv(), ORIGIN)).unwrap();
+    let staff = open.staff_iv().unwrap().map(|iv| leaf_key(&secrets.staff, &secrets.class, &iv, ORIGIN));
+    open.finish(staff.as_ref()).unwrap()
 }

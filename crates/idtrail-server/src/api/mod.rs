@@ -39,6 +39,7 @@ pub mod events;
 pub mod health;
 pub mod identity;
 mod intake;
+pub mod logs;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
@@ -47,8 +48,10 @@ pub mod rights;
 pub mod rights_answers;
 pub mod rights_reports;
 pub mod rights_schedules;
+pub mod ruleset;
 pub mod shred;
 pub mod sinks;
+mod stating;
 pub mod steward;
 pub mod tiles;
 pub mod timeline;
@@ -64,6 +67,7 @@ struct Shared {
     monitor: Arc<Monitor>,
     sinks: Arc<Sinks>,
     rights: Arc<Rights>,
+    packages: dsar::Kept,
     budgets: Budgets,
     envelope: Arc<Envelope>,
     body_bytes_max: usize,
@@ -94,6 +98,7 @@ impl AppState {
             monitor,
             sinks,
             rights,
+            packages: dsar::Kept::default(),
             budgets,
             envelope,
             body_bytes_max,
@@ -120,6 +125,11 @@ impl AppState {
     /// Returns the requests of data subjects.
     pub fn rights(&self) -> &Arc<Rights> {
         &self.0.rights
+    }
+
+    /// Returns the evidence packages that can be fetched again.
+    pub(crate) fn packages(&self) -> &dsar::Kept {
+        &self.0.packages
     }
 
     /// Returns what is counted and measured.
@@ -162,6 +172,7 @@ impl AppState {
         self.0.budgets.sweep();
         self.0.tokens.sweep();
         let engine = self.engine();
+        self.0.packages.sweep(engine.now_ms(), engine.lookup().epoch_in_log());
         match engine.quarantine().expire(engine.now_ms()) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "entries of the quarantine expired"),
@@ -226,11 +237,16 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(steward::split))
         .routes(routes!(steward::simulate))
         .routes(routes!(steward::quarantine))
+        .routes(routes!(ruleset::show, ruleset::replace))
+        .routes(routes!(ruleset::simulate))
+        .routes(routes!(ruleset::proposals))
+        .routes(routes!(ruleset::approve))
         .routes(routes!(customers::show))
         .routes(routes!(customers::explain))
         .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::aliases))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(dsar::fetch_package))
         .routes(routes!(rights::list, rights::open))
         .routes(routes!(rights::show))
         .routes(routes!(rights::say))
@@ -249,6 +265,13 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(access_log::tile))
         .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::checkpoint))
+        .routes(routes!(logs::tile))
+        .routes(routes!(logs::entries))
+        .routes(routes!(logs::access_checkpoint))
+        .routes(routes!(logs::access_tile))
+        .routes(routes!(logs::access_entries))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))

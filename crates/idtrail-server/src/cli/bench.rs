@@ -36,6 +36,9 @@ struct Round {
 /// # Errors
 /// A failure with its exit code.
 pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
+    if args.trail {
+        return super::bench_trail::run(context, args);
+    }
     if args.sinks {
         return super::bench_sinks::run(context, args);
     }

@@ -89,7 +89,10 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
     let kek = init::kek(context, &settings)?;
     rebuild(&init::ports(context), &settings, kek, &mut |_, _| {}).or_exit(Exit::Io)?;
     expect(answers(&opened(context, &settings)?)? == before, "a rebuilt index answers otherwise")?;
-    let whole = fsck::run(context, &FsckArgs { dir: Some(settings.data_dir.clone()), policy: None })?;
+    let whole = fsck::run(
+        context,
+        &FsckArgs { dir: Some(settings.data_dir.clone()), policy: None, checkpoint: Vec::new() },
+    )?;
     expect(whole == Exit::Ok, "fsck found something")?;
     say(context, &outcome, &dir)?;
     Ok(Exit::Ok)

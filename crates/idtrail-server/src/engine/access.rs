@@ -16,6 +16,7 @@ use idtrail_index::access::Access;
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
+use idtrail_index::shred::ShredLog;
 use idtrail_index::trail::{Stragglers, Trail};
 use idtrail_log::commit::Answer;
 use idtrail_log::reader::Reader;
@@ -177,8 +178,23 @@ impl AccessLog {
             reader: self.log.reader(),
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         };
         Line::new(&self.earlier, newest)
+    }
+
+    /// Returns the access logs before this one, oldest first.
+    pub(super) fn earlier(&self) -> &Arc<[Earlier]> {
+        &self.earlier
+    }
+
+    pub(super) fn to_shred(&self) -> ShredLog {
+        ShredLog {
+            ordinal: OriginOrdinal(self.number),
+            reader: Arc::clone(self.log.reader()),
+            keyring: self.keyring.clone(),
+            lookup: self.lookup.clone(),
+        }
     }
 
     /// Lets a disclosure begin; to be held until its access is recorded.

@@ -12,6 +12,7 @@ pub(crate) mod delivery;
 pub(crate) mod opening;
 mod person;
 mod ports;
+mod reassert;
 pub(crate) mod record;
 mod sinks;
 mod stragglers;
@@ -81,7 +82,7 @@ pub(crate) enum Trouble {
     #[error("the thread that destroys keys does not answer")]
     NoAnswer,
     #[error("the quarantine could not be changed")]
-    Quarantine(#[from] crate::quarantine::QuarantineError),
+    Quarantine(#[from] super::quarantined::DiscardError),
     #[error("nothing was destroyed, because everything is held")]
     NothingDestroyed,
     #[error("the package could not be made")]

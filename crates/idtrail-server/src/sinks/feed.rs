@@ -10,14 +10,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use idtrail_connect::{BoxFuture, EventRow, Feed, FeedEntry, FeedError, LogId, Position};
-use idtrail_event::Leaf;
-use idtrail_index::seal::{self, OpenError};
+use idtrail_connect::{Body, BodyMember, BoxFuture, EventRow, Feed, FeedEntry, FeedError, LogId, Position};
+use idtrail_event::{BodyText, Leaf};
+use idtrail_index::seal::{OpenError, Opener};
 use idtrail_log::LogError;
 use idtrail_log::reader::Reader;
 use idtrail_tlog::{LogIndex, leaf_hash};
 use idtrail_vault::Keyring;
-use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::engine::Engine;
@@ -122,9 +121,9 @@ impl OneLog {
         }
     }
 
-    fn entry(&self, index: u64, leaf: Option<Vec<u8>>) -> FeedEntry {
+    fn entry(&self, opener: &mut Opener, index: u64, leaf: Option<Vec<u8>>) -> FeedEntry {
         let at = Position { log_id: self.id, seq: index };
-        let opened = leaf.ok_or(()).and_then(|leaf| self.open(at, leaf));
+        let opened = leaf.ok_or(()).and_then(|leaf| Self::open(opener, at, leaf));
         opened.unwrap_or_else(|()| {
             tracing::error!(log = self.id.get(), index, "a leaf is not what was sealed: run idtrail fsck");
             FeedEntry::damaged(at)
@@ -132,19 +131,19 @@ impl OneLog {
     }
 
     /// Opens a leaf. Fails if it is not what was sealed.
-    fn open(&self, at: Position, bytes: Vec<u8>) -> Result<FeedEntry, ()> {
-        let is_own = Leaf::parse(&bytes).map_err(drop)?.header().clear.is_some();
-        let open = match seal::open(&self.keyring, LogIndex::new(at.seq), &bytes) {
-            Ok(disclosed) => disclosed.leaf,
+    fn open(opener: &mut Opener, at: Position, bytes: Vec<u8>) -> Result<FeedEntry, ()> {
+        let leaf = Leaf::parse(&bytes).map_err(drop)?;
+        let open = match opener.open(LogIndex::new(at.seq), &leaf) {
+            Ok(open) => open,
             Err(OpenError::Key(_)) => return Ok(FeedEntry::erased(at)),
             Err(OpenError::Leaf(_)) => return Err(()),
         };
-        let (event_id, customer_id, body): (_, _, Value) = match open.subject {
-            Some(subject) if !is_own => {
-                (Some(open.event_id.to_string()), Some(subject.to_string()), open.body)
+        let (event_id, customer_id, body) = match open.subject {
+            Some(subject) if leaf.header().clear.is_none() => {
+                (Some(open.event_id.to_string()), Some(subject.to_string()), body(open.body))
             }
             // The log's own leaves are for verifiers: they hold no event.
-            _ => (None, None, json!({})),
+            _ => (None, None, Body::default()),
         };
         Ok(FeedEntry::opened(EventRow {
             position: at,
@@ -156,6 +155,15 @@ impl OneLog {
             body,
         }))
     }
+}
+
+fn body(body: BodyText) -> Body {
+    let member = |member: &idtrail_event::TextMember| BodyMember {
+        depth: member.depth,
+        name: member.name,
+        value: member.value,
+    };
+    Body::from_parts(body.text, body.members.iter().map(member).collect())
 }
 
 impl Feed for LogFeed {
@@ -170,10 +178,12 @@ impl Feed for LogFeed {
             let Some((log, start)) = self.locate(at).filter(|(log, start)| *start < log.size()) else {
                 break;
             };
+            // One for each stretch: it knows the way to the keys that come next.
+            let mut opener = Opener::new(&log.keyring);
             for (index, leaf) in (start..).zip(log.leaves(start, entries_max - entries.len())?) {
                 // JSON is about twice as long as what is sealed.
                 bytes = bytes.saturating_add(2 * leaf.as_ref().map_or(0, Vec::len));
-                entries.push(log.entry(index, leaf));
+                entries.push(log.entry(&mut opener, index, leaf));
                 at = Position { log_id: log.id, seq: index + 1 };
                 if bytes >= bytes_max {
                     break;
@@ -187,7 +197,7 @@ impl Feed for LogFeed {
         let Some(log) = self.logs().find(|log| log.id == at.log_id && at.seq < log.size()) else {
             return Ok(None);
         };
-        Ok(Some(log.entry(at.seq, log.leaf(at.seq)?)))
+        Ok(Some(log.entry(&mut Opener::new(&log.keyring), at.seq, log.leaf(at.seq)?)))
     }
 
     fn wait(&self, from: Position) -> BoxFuture<'_, ()> {

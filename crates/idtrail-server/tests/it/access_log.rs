@@ -235,6 +235,14 @@ fn no_route_discloses_without_the_document_saying_so() {
     office.verify(&request);
     office.until(&request, "REVIEW");
     let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap()];
+    let token = format!("Bearer {}", server.token(&installation.person));
+    let package = server.post(
+        &format!("{ACCESS}?format=package"),
+        &[("x-api-key", &key), ("authorization", &token)],
+        query(CUSTOMER).to_string(),
+    );
+    let location = package.headers()["content-location"].to_str().unwrap();
+    let kept = location.rsplit('/').next().unwrap().to_owned();
     let document: Value = serde_json::from_slice(server.get("/openapi.json").body()).unwrap();
     let mut disclosing = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -252,6 +260,7 @@ fn no_route_discloses_without_the_document_saying_so() {
                 let name = parameter["name"].as_str().unwrap();
                 let example = match &parameter["example"] {
                     _ if path.starts_with("/api/v1/quarantine/") => quarantined.clone(),
+                    _ if id == "fetch_package" => kept.clone(),
                     _ if path.starts_with("/api/v1/customers/") && name == "gcid" => gcid.clone(),
                     Value::String(text) => text.clone(),
                     other => other.to_string(),
@@ -265,7 +274,15 @@ fn no_route_discloses_without_the_document_saying_so() {
                 filled.push_str(&format!("?wait=1&after={cursor}"));
             }
             let before = size(&server);
-            let response = if is_dsar {
+            let response = if id == "fetch_package" {
+                let token = format!("Bearer {}", server.token(&installation.person));
+                let headers = [("x-api-key", key.as_str()), ("authorization", token.as_str())];
+                let mut request = Request::get(server.url(&filled));
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+                server.send(request.body(Bytes::new()).unwrap())
+            } else if is_dsar {
                 server.access(&installation, &query(CUSTOMER))
             } else if is_draft {
                 let token = format!("Bearer {}", server.token(&installation.person));
@@ -295,6 +312,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         "customer_aliases",
         "customer_timeline",
         "explain_customer",
+        "fetch_package",
         "list_accesses",
         "list_events",
         "list_identity_quarantine",

@@ -11,14 +11,17 @@
 
 mod access;
 mod access_log;
+mod after_restore;
 mod authorisation;
 mod bad_input;
 mod canary;
 mod cluster;
 mod commands;
 mod damaged_disk;
+mod drills;
 mod identity;
 mod identity_more;
+mod identity_rules;
 mod intake;
 mod kills;
 mod network;
@@ -27,6 +30,8 @@ mod oidc;
 mod operations;
 mod operator;
 mod origins;
+mod outsiders;
+mod packages;
 mod reading;
 mod rig;
 mod rights;

@@ -124,12 +124,12 @@ pub(crate) fn rows_json(batch: &Batch, columns: &[Column]) -> String {
         let mut object = Map::new();
         object.insert(LOG_ID.to_owned(), row.position.log_id.get().into());
         object.insert(SEQ.to_owned(), row.position.seq.into());
-        for (column, cell) in columns.iter().zip(&row.cells) {
+        for (column, cell) in columns.iter().zip(row.cells()) {
             let value = match cell {
                 // As a text: OPENJSON gives null for what is neither object nor array.
-                Cell::Json(text) => text.as_str().into(),
+                Cell::Json(text) => text.into(),
                 // datetime2 has no zone; ours are UTC.
-                Cell::Timestamp(us) => format_timestamp(*us).trim_end_matches('Z').into(),
+                Cell::Timestamp(us) => format_timestamp(us).trim_end_matches('Z').into(),
                 other => other.to_json(),
             };
             object.insert(column.name.clone(), value);

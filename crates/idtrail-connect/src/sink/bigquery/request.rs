@@ -113,15 +113,18 @@ fn encode(row: &Row) -> Vec<u8> {
     prost::encoding::int64::encode(1, &i64::from(row.position.log_id.get()), &mut out);
     // A log index beyond 63 bits cannot come about; the column would refuse it.
     prost::encoding::int64::encode(2, &i64::try_from(row.position.seq).unwrap_or(i64::MAX), &mut out);
-    for (tag, cell) in (3..).zip(&row.cells) {
+    for (tag, cell) in (3..).zip(row.cells()) {
         match cell {
             Cell::Null => {}
             Cell::Int(number) | Cell::Timestamp(number) => {
-                prost::encoding::int64::encode(tag, number, &mut out)
+                prost::encoding::int64::encode(tag, &number, &mut out)
             }
-            Cell::Text(text) | Cell::Json(text) => prost::encoding::string::encode(tag, text, &mut out),
-            Cell::Bool(flag) => prost::encoding::bool::encode(tag, flag, &mut out),
-            Cell::Float(number) => prost::encoding::double::encode(tag, number, &mut out),
+            Cell::Text(text) | Cell::Json(text) => {
+                // A text's bytes are encoded as bytes are, and need no String of their own.
+                prost::encoding::bytes::encode(tag, &bytes::Bytes::copy_from_slice(text.as_bytes()), &mut out)
+            }
+            Cell::Bool(flag) => prost::encoding::bool::encode(tag, &flag, &mut out),
+            Cell::Float(number) => prost::encoding::double::encode(tag, &number, &mut out),
         }
     }
     out

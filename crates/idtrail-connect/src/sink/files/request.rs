@@ -38,13 +38,12 @@ impl PartName {
 
 /// Writes one JSON object a line.
 pub fn to_json_lines(batch: &Batch, columns: &[Column]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(batch.rows.iter().map(|row| row.bytes() * 2).sum());
+    let mut out = String::with_capacity(batch.rows.iter().map(|row| row.bytes() * 2).sum());
     for row in &batch.rows {
-        let line = serde_json::Value::Object(row.to_json(columns));
-        out.extend_from_slice(line.to_string().as_bytes());
-        out.push(b'\n');
+        row.write_json(columns, &mut out);
+        out.push('\n');
     }
-    out
+    out.into_bytes()
 }
 
 #[cfg(feature = "parquet")]
@@ -106,61 +105,79 @@ mod parquet_file {
         writer.into_inner()
     }
 
+    /// Row by row, so that each row is looked at once; the builders stay in the cache.
     fn record(batch: &Batch, columns: &[Column], schema: Arc<Schema>) -> Result<RecordBatch, ArrowError> {
         let rows = batch.rows.len();
         let mut log_id = Int64Builder::with_capacity(rows);
         let mut seq = Int64Builder::with_capacity(rows);
+        let mut builders: Vec<Builder> =
+            columns.iter().map(|column| Builder::new(column.kind, rows)).collect();
         for row in &batch.rows {
             log_id.append_value(i64::from(row.position.log_id.get()));
             seq.append_value(i64::try_from(row.position.seq).unwrap_or(i64::MAX));
+            let missing = std::iter::repeat(Cell::Null);
+            for (builder, cell) in builders.iter_mut().zip(row.cells().chain(missing)) {
+                builder.append(cell);
+            }
         }
-        let mut arrays: Vec<ArrayRef> = vec![Arc::new(log_id.finish()), Arc::new(seq.finish())];
-        for (at, column) in columns.iter().enumerate() {
-            let cells = batch.rows.iter().map(|row| row.cells.get(at).unwrap_or(&Cell::Null));
-            arrays.push(array(column.kind, cells, rows));
-        }
+        let own: [ArrayRef; 2] = [Arc::new(log_id.finish()), Arc::new(seq.finish())];
+        let arrays = own.into_iter().chain(builders.into_iter().map(Builder::finish)).collect();
         RecordBatch::try_new(schema, arrays)
     }
 
-    fn array<'a>(kind: ColumnType, cells: impl Iterator<Item = &'a Cell>, rows: usize) -> ArrayRef {
-        match kind {
-            ColumnType::Int64 => {
-                let mut builder = Int64Builder::with_capacity(rows);
-                cells.for_each(|cell| {
-                    builder.append_option(if let Cell::Int(number) = cell { Some(*number) } else { None });
-                });
-                Arc::new(builder.finish())
+    /// Builds one column. A cell of another type than the column's, which a mapping does not make, becomes null.
+    enum Builder {
+        Int(Int64Builder),
+        Timestamp(TimestampMicrosecondBuilder),
+        Bool(BooleanBuilder),
+        Float(Float64Builder),
+        Text(StringBuilder),
+    }
+
+    impl Builder {
+        fn new(kind: ColumnType, rows: usize) -> Self {
+            match kind {
+                ColumnType::Int64 => Self::Int(Int64Builder::with_capacity(rows)),
+                ColumnType::Timestamp => {
+                    let builder = TimestampMicrosecondBuilder::with_capacity(rows);
+                    Self::Timestamp(builder.with_timezone("UTC"))
+                }
+                ColumnType::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
+                ColumnType::Float64 => Self::Float(Float64Builder::with_capacity(rows)),
+                ColumnType::Text | ColumnType::Json => {
+                    Self::Text(StringBuilder::with_capacity(rows, rows * 64))
+                }
             }
-            ColumnType::Timestamp => {
-                let mut builder = TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC");
-                cells.for_each(|cell| {
-                    builder.append_option(if let Cell::Timestamp(us) = cell { Some(*us) } else { None });
-                });
-                Arc::new(builder.finish())
+        }
+
+        fn append(&mut self, cell: Cell<'_>) {
+            match self {
+                Self::Int(builder) => {
+                    builder.append_option(if let Cell::Int(number) = cell { Some(number) } else { None });
+                }
+                Self::Timestamp(builder) => {
+                    builder.append_option(if let Cell::Timestamp(us) = cell { Some(us) } else { None });
+                }
+                Self::Bool(builder) => {
+                    builder.append_option(if let Cell::Bool(flag) = cell { Some(flag) } else { None });
+                }
+                Self::Float(builder) => {
+                    builder.append_option(if let Cell::Float(number) = cell { Some(number) } else { None });
+                }
+                Self::Text(builder) => builder.append_option(match cell {
+                    Cell::Text(text) | Cell::Json(text) => Some(text),
+                    _ => None,
+                }),
             }
-            ColumnType::Bool => {
-                let mut builder = BooleanBuilder::with_capacity(rows);
-                cells.for_each(|cell| {
-                    builder.append_option(if let Cell::Bool(flag) = cell { Some(*flag) } else { None });
-                });
-                Arc::new(builder.finish())
-            }
-            ColumnType::Float64 => {
-                let mut builder = Float64Builder::with_capacity(rows);
-                cells.for_each(|cell| {
-                    builder.append_option(if let Cell::Float(number) = cell { Some(*number) } else { None });
-                });
-                Arc::new(builder.finish())
-            }
-            ColumnType::Text | ColumnType::Json => {
-                let mut builder = StringBuilder::with_capacity(rows, rows * 64);
-                cells.for_each(|cell| {
-                    builder.append_option(match cell {
-                        Cell::Text(text) | Cell::Json(text) => Some(text.as_str()),
-                        _ => None,
-                    });
-                });
-                Arc::new(builder.finish())
+        }
+
+        fn finish(self) -> ArrayRef {
+            match self {
+                Self::Int(mut builder) => Arc::new(builder.finish()),
+                Self::Timestamp(mut builder) => Arc::new(builder.finish()),
+                Self::Bool(mut builder) => Arc::new(builder.finish()),
+                Self::Float(mut builder) => Arc::new(builder.finish()),
+                Self::Text(mut builder) => Arc::new(builder.finish()),
             }
         }
     }

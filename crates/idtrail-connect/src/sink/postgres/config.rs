@@ -49,5 +49,5 @@ fn port() -> u16 {
 }
 
 fn rows_max() -> usize {
-    5000
+    10_000
 }

@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL, and what its answers mean.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::{PostgresConfig, PostgresTls};
-use super::request::{Table, copy_line, copy_rows};
+use super::request::{CopyFormat, Table, copy_line, copy_pieces};
 use crate::engine::{Ack, Batch, Cursor, Limits, Mode, Opened};
 use crate::feed::BoxFuture;
 use crate::position::Position;
@@ -59,6 +60,7 @@ pub struct PostgresSink {
     table: Table,
     columns: Vec<Column>,
     client: Option<Client>,
+    format: CopyFormat,
 }
 
 impl std::fmt::Debug for PostgresSink {
@@ -76,7 +78,7 @@ impl PostgresSink {
         columns: Vec<Column>,
     ) -> Self {
         let table = Table::new(&config.table, &columns);
-        Self { config, password, ca, table, columns, client: None }
+        Self { config, password, ca, table, columns, client: None, format: CopyFormat::Text }
     }
 
     async fn open_session(&mut self) -> Result<Opened, Failure> {
@@ -84,6 +86,8 @@ impl PostgresSink {
         let client = connect(&self.config, self.password.as_ref(), self.ca.as_ref()).await?;
         let rows = client.simple_query(&self.table.high_water()).await.map_err(|error| verdict(&error))?;
         let high_water = newest(&rows);
+        let types = client.simple_query(&self.table.types()).await.map_err(|error| verdict(&error))?;
+        self.format = self.table.format(&pairs(&types));
         self.client = Some(client);
         Ok(Opened { high_water, ..Opened::default() })
     }
@@ -117,9 +121,11 @@ impl PostgresSink {
             // Another writer was here, or an answer of ours was lost.
             return Err(Failure::reopen("not_above_mark", Status::none()));
         }
-        let sink = client.copy_in::<_, Bytes>(&self.table.copy()).await.map_err(|error| verdict(&error))?;
-        let mut sink = std::pin::pin!(sink);
-        sink.send(Bytes::from(copy_rows(batch))).await.map_err(|error| verdict(&error))?;
+        let sink = client.copy_in::<_, Bytes>(&self.table.copy(self.format)).await;
+        let mut sink = std::pin::pin!(sink.map_err(|error| verdict(&error))?);
+        for piece in copy_pieces(batch, self.format) {
+            sink.send(piece).await.map_err(|error| verdict(&error))?;
+        }
         let copied = sink.finish().await.map_err(|error| verdict(&error))?;
         if copied != batch.rows.len() as u64 {
             return Err(Failure::reopen("count_differs", Status::none()));
@@ -219,6 +225,16 @@ fn newest(rows: &[SimpleQueryMessage]) -> Option<Position> {
         }
         _ => None,
     })
+}
+
+fn pairs(rows: &[SimpleQueryMessage]) -> BTreeMap<String, String> {
+    let pair = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((row.try_get(0).ok()??.to_owned(), row.try_get(1).ok()??.to_owned()))
+        }
+        _ => None,
+    };
+    rows.iter().filter_map(pair).collect()
 }
 
 /// Judges an error. Its text, which may hold values, goes nowhere.

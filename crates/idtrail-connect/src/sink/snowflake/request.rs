@@ -135,10 +135,10 @@ fn row_json(row: &Row, columns: &[Column]) -> Value {
     let mut object = Map::new();
     object.insert(LOG_ID.to_uppercase(), row.position.log_id.get().into());
     object.insert(SEQ.to_uppercase(), row.position.seq.into());
-    for (column, cell) in columns.iter().zip(&row.cells) {
+    for (column, cell) in columns.iter().zip(row.cells()) {
         let value = match cell {
             // Without a zone, as the column is: ours are UTC.
-            Cell::Timestamp(us) => format_timestamp(*us).trim_end_matches('Z').into(),
+            Cell::Timestamp(us) => format_timestamp(us).trim_end_matches('Z').into(),
             other => other.to_json(),
         };
         object.insert(column.name.to_uppercase(), value);

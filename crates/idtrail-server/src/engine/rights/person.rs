@@ -28,7 +28,8 @@ pub(crate) fn whom(subject: &Subject) -> Whom {
     }
 }
 
-fn subject(whom: &Whom) -> Option<Subject> {
+/// Reads whom a request is about.
+pub(super) fn subject(whom: &Whom) -> Option<Subject> {
     match whom {
         Whom::Customer(gcid) => GlobalCustomerId::try_from(gcid.as_str()).ok().map(Subject::Customer),
         Whom::Identifier(kind, token) => identifier(*kind, token).map(Subject::Identifier),

@@ -8,6 +8,7 @@
 use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
 use idtrail_index::shred::{Order, Task as ShredTask};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_rights::{
     Answer, Call, Case, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan,
     PlanItem, RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion,
@@ -19,7 +20,7 @@ use idtrail_verify::{CERTIFICATE_FORMAT, Certificate, DisclosedLeaf, certificate
 use tokio::sync::oneshot;
 
 use super::record::{Found, Frozen, Part, Record};
-use super::{Shared, Trouble, person, subject_of};
+use super::{Shared, Trouble, person, reassert, subject_of};
 use crate::engine::shred::DeskError;
 
 /// The item of the log that is written to.
@@ -45,8 +46,10 @@ impl Shared {
             (Task::Item(item), _) => self.item(request, item, call),
             (Task::Request, Effect::Discover) => self.discover(request),
             (Task::Request, Effect::Freeze) => self.freeze(request, call.effect_id),
-            // Facts of others are folded from their own leaves: what rested on the erased ones alone goes with them.
-            (Task::Request, Effect::Reassert) => found(Finding::Done),
+            (Task::Request, Effect::Reassert) => {
+                self.reassert(request, call.effect_id)?;
+                found(Finding::Done)
+            }
             (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
@@ -64,7 +67,7 @@ impl Shared {
     fn discover(&self, request: &RequestId) -> Outcome {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
-        let person = person::find(&self.engine, &record.whom)?;
+        let person = reassert::find(&self.engine, &record.whom, case.kind())?;
         let plan = self.plan(&case, &record.nonce, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
@@ -101,8 +104,7 @@ impl Shared {
         for number in 0..newest {
             let leaves = of(number);
             if !leaves.is_empty() {
-                let method = if own == Method::Manual { own } else { Method::Connector };
-                add(&format!("{EARLIER}{number}"), IDTRAIL, method, &leaves, leaves.len() as u64)?;
+                add(&format!("{EARLIER}{number}"), IDTRAIL, own, &leaves, leaves.len() as u64)?;
             }
         }
         let waiting = self.quarantined(person)?.len() as u64;
@@ -147,7 +149,7 @@ impl Shared {
             return found(Finding::Frozen { cutoff_ms: frozen.cutoff_ms, tree_size: frozen.tree_size });
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
-        let now = person::find(&self.engine, &record.whom)?;
+        let now = reassert::find(&self.engine, &record.whom, case.kind())?;
         if Some(self.plan(&case, &record.nonce, &now)?) != planned {
             return found(Finding::Changed);
         }
@@ -159,7 +161,7 @@ impl Shared {
         self.keep(number, record.clone())?;
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
-        let then = person::find(&self.engine, &record.whom)?;
+        let then = reassert::find(&self.engine, &record.whom, case.kind())?;
         if Some(self.plan(&case, &record.nonce, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
@@ -204,15 +206,18 @@ impl Shared {
     fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
         let (_, person) = self.frozen(request)?;
         self.end_schedules_of(&person.customers);
-        let newest = self.engine.ordinal().0;
-        let indices: Vec<u64> =
-            person.leaves.iter().filter(|(origin, _)| *origin == newest).map(|(_, index)| *index).collect();
-        let order = Order { request_id: effect.to_string(), actor: None, task: ShredTask::Erase { indices } };
+        let leaf = |(origin, index): &(u32, u64)| Reference {
+            origin: OriginOrdinal(*origin),
+            index: LogIndex::new(*index),
+        };
+        let leaves = person.leaves.iter().map(leaf).collect();
+        let task = ShredTask::Erase { leaves, sections: Sections::Both };
+        let order = Order { request_id: effect.to_string(), actor: None, task };
         let outcome = wait(self.engine.desk().order(order)?)?;
         // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
         let leaf = match outcome.leaf {
-            Some(leaf) => leaf,
-            None => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
+            Some(leaf) if leaf.origin == self.engine.ordinal() => leaf.index,
+            _ => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
         };
         let bytes = self.engine.reader().entry(leaf)?;
         let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
@@ -321,13 +326,8 @@ impl Shared {
                 found(Finding::Count(self.quarantined(&person)?.len() as u64))
             }
             (None, Some(Operation::Erase)) if name == QUARANTINE => {
-                let mut removed = 0;
-                for id in self.quarantined(&person)? {
-                    removed += u64::from(self.engine.quarantine().remove(id)?);
-                }
-                found(Finding::Count(removed))
+                found(Finding::Count(self.engine.discard(&self.quarantined(&person)?)?))
             }
-            // Keys of earlier logs are not destroyed by requests; the request ends with this item named as missing.
             _ => Ok(Answer::Failed(Failure::Refused, None)),
         }
     }
@@ -338,7 +338,7 @@ impl Shared {
             person::readable(&self.engine, person, number)?.into_iter().collect();
         let own: std::collections::BTreeSet<u64> =
             person.leaves.iter().filter(|(origin, _)| *origin == number).map(|(_, index)| *index).collect();
-        if let Some(log) = self.engine.log_at(idtrail_log::OriginOrdinal(number)) {
+        if let Some(log) = self.engine.log_at(OriginOrdinal(number)) {
             for id in person.customers.iter().filter_map(|id| GlobalCustomerId::try_from(id.as_str()).ok()) {
                 let rows = log.lookup.subject(id)?.into_iter().map(LogIndex::get);
                 left.extend(rows.filter(|index| own.contains(index)));
