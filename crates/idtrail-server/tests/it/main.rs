@@ -34,4 +34,5 @@ mod shredding;
 mod sinks;
 mod sinks_logs;
 mod sinks_rights;
+mod sinks_stuck;
 mod upgrade;
