@@ -44,6 +44,38 @@ pub struct KeyShreddedItem {
     pub epoch: u64,
 }
 
+/// LOG_KEY_ROTATED: trees beyond this leaf are signed by another key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogKeyRotatedItem {
+    /// The key that signed until now, as a verifier key (C2SP signed-note).
+    pub old: String,
+    /// The key that signs from now on.
+    pub new: String,
+}
+
+impl LogKeyRotatedItem {
+    /// Encodes `[old, new]`.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(self.old.len() + self.new.len() + 8);
+        out.array(2);
+        out.text(&self.old);
+        out.text(&self.new);
+        out.into_vec()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`CborError`] if it is anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut input = Reader::new(bytes);
+        expect_array(&mut input, 2)?;
+        let item = Self { old: input.text()?.to_owned(), new: input.text()?.to_owned() };
+        input.finish()?;
+        Ok(item)
+    }
+}
+
 impl ClassTableItem {
     /// Encodes `[version, [[id, name, months or null, reason], …]]`.
     pub fn encode(&self) -> Vec<u8> {

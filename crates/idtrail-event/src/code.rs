@@ -115,6 +115,12 @@ codes! {
         SUPPRESSION_HIT = 37, "SUPPRESSION_HIT";
         /// Somebody was shown events of a customer; stands in the access log.
         DATA_ACCESS = 38, "DATA_ACCESS";
+        /// From here on another key signs the log's trees.
+        LOG_KEY_ROTATED = 39, "LOG_KEY_ROTATED";
+        /// Leaves were put on hold: neither an erasure nor their expiry reaches them.
+        HOLD_SET = 40, "HOLD_SET";
+        /// A hold was released.
+        HOLD_RELEASED = 41, "HOLD_RELEASED";
         /// A request came in.
         DSR_RECEIVED = 64, "DSR_RECEIVED";
         /// Receipt was confirmed.
@@ -216,7 +222,8 @@ impl TypeCode {
             Self::DATA_DELETION => ClassId::DELETION,
             Self::CUSTOM => ClassId::CUSTOM,
             Self::CLASS_TABLE | Self::ORIGIN_START | Self::RULESET_CHANGE => ClassId::SYSTEM,
-            Self::SHRED_INTENT | Self::KEY_SHREDDED => ClassId::SYSTEM,
+            Self::SHRED_INTENT | Self::KEY_SHREDDED | Self::LOG_KEY_ROTATED => ClassId::SYSTEM,
+            Self::HOLD_SET | Self::HOLD_RELEASED => ClassId::SYSTEM,
             Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION | Self::DATA_ACCESS => {
                 ClassId::RIGHTS
             }

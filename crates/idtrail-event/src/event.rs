@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 
-use crate::cbor::Writer;
+use crate::cbor::{Reader, Writer};
 use crate::code::{ChannelCode, TypeCode};
 use crate::retention::ClassId;
 use crate::validate::Warning;
@@ -140,14 +140,22 @@ impl EncodedEvent {
             public.uint(KEY_OUTER);
             value::write_object(&mut public, whole, Registry::None, |name, _| name != EVENT_MEMBER);
         }
-        let has_staff =
-            STAFF_MEMBERS.iter().any(|name| event.get(*name).is_some_and(|value| !value.is_null()));
-        let staff = has_staff.then(|| {
-            let mut staff = Writer::with_capacity(64);
-            value::write_object(&mut staff, event, Registry::Event, is_staff);
-            staff.into_vec()
-        });
-        Self { public: public.into_vec(), staff }
+        Self { public: public.into_vec(), staff: staff_of(event) }
+    }
+
+    /// Encodes another event beside which the same stands as beside this one.
+    #[must_use]
+    pub fn with_event(&self, event: &Map<String, Value>) -> Self {
+        let outer = outer_of(&self.public);
+        let mut public = Writer::with_capacity(512 + outer.map_or(0, <[u8]>::len));
+        public.map(1 + usize::from(outer.is_some()));
+        public.uint(KEY_EVENT);
+        value::write_object(&mut public, event, Registry::Event, |name, value| !is_staff(name, value));
+        if let Some(outer) = outer {
+            public.uint(KEY_OUTER);
+            public.raw(outer);
+        }
+        Self { public: public.into_vec(), staff: staff_of(event) }
     }
 
     /// Returns the event without its staff members, and what stood beside it: a CBOR map with the keys 0 and 1.
@@ -172,4 +180,24 @@ impl EncodedEvent {
         }
         frame
     }
+}
+
+/// Returns what stands beside the event, encoded.
+fn outer_of(public: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(public);
+    // Written by this module, so it can be read.
+    if reader.map().ok()? < 2 || reader.uint().ok()? != KEY_EVENT {
+        return None;
+    }
+    reader.skip(0).ok()?;
+    (reader.uint().ok()? == KEY_OUTER).then(|| reader.rest())
+}
+
+fn staff_of(event: &Map<String, Value>) -> Option<Vec<u8>> {
+    let has_staff = STAFF_MEMBERS.iter().any(|name| event.get(*name).is_some_and(|value| !value.is_null()));
+    has_staff.then(|| {
+        let mut staff = Writer::with_capacity(64);
+        value::write_object(&mut staff, event, Registry::Event, is_staff);
+        staff.into_vec()
+    })
 }

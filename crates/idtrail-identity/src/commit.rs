@@ -7,6 +7,7 @@
 //! remains.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use idtrail_event::GlobalCustomerId;
 
@@ -83,10 +84,11 @@ impl State {
 
     /// Solves the region around `seeds` and takes the solution over.
     pub(crate) fn recompute(&mut self, seeds: &[u32], step: &mut Step<'_>) {
-        let (region, mut solution) = self.solve(seeds);
+        let (mut region, mut solution) = self.solve(seeds);
         step.recomputed += region.nodes.len();
         if step.trigger == Trigger::Auto && self.hold_hasty(&region, &solution, step) {
-            solution = self.solve(seeds).1;
+            // With the hold other borders may open, so the region may be another one as well.
+            (region, solution) = self.solve(seeds);
         }
         self.take_over(&region, solution, step);
     }
@@ -96,8 +98,12 @@ impl State {
         let day_ago = step.at.at_ms.saturating_sub(86_400_000);
         let mut held = false;
         for part in &solution.parts {
+            // An identifier that passes from one owner to another brings no customer with it.
+            let stays =
+                |place: &&u32| !matches!(solution.rulings.get(**place as usize), Some(Ruling::Sliced(_)));
             let mut homes: Vec<u32> = part
                 .iter()
+                .filter(stays)
                 .filter_map(|&place| region.nodes.get(place as usize))
                 .filter(|&&node| {
                     let record = self.nodes.at(node);
@@ -291,9 +297,33 @@ impl State {
             if group.id == NONE {
                 let anchor = self.anchor(&group.members);
                 group.id = self.give_id(anchor, step);
+                self.join_holds(anchor, &group.members);
             }
         }
         groups
+    }
+
+    /// Takes an identifier that a global id now lives at into the holds of its customer: they keep others away, not the
+    /// customer's own.
+    fn join_holds(&mut self, anchor: u32, members: &[u32]) {
+        if self.held.is_empty() {
+            return;
+        }
+        let own = members.iter().filter(|&&node| !self.is_sliced_node(node));
+        let holds: BTreeSet<u32> = own.filter_map(|node| self.held.get(node)).flatten().copied().collect();
+        for hold in holds {
+            if !self.held.entry(anchor).or_default().insert(hold) {
+                continue;
+            }
+            *self.holds.entry(hold).or_default() += 1;
+            for record in &mut self.assertions {
+                if let Mark::Hold { number, nodes } = &mut record.mark
+                    && *number == hold
+                {
+                    nodes.push(anchor);
+                }
+            }
+        }
     }
 
     /// Moves ids whose homes belong to nobody any more to a part that has none.
@@ -326,6 +356,7 @@ impl State {
             self.nodes.at_mut(old).home = NONE;
             self.nodes.at_mut(anchor).home = id;
             self.ids.at_mut(id).home = anchor;
+            self.join_holds(anchor, &group.members);
             let owner = self.first_owner(old);
             self.moves.entry(id).or_default().push((step.at.index.get(), owner));
         }

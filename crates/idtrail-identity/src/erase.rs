@@ -41,6 +41,8 @@ pub enum Reassertion {
         /// The best assurance.
         assurance: u8,
     },
+    /// The identifier was seen at this time already, milliseconds since 1970: limits within a window rest on it.
+    FirstSeen(Identifier, u64),
     /// A claim to the identifier was set aside, so it proves less.
     Contested(Identifier),
     /// The observation is nobody's.
@@ -355,6 +357,12 @@ impl State {
             if self.ids.at(believed).flags & id_flag::INTERACTION != 0 {
                 self.ids.at_mut(believed).flags |= id_flag::ERASED;
             }
+        }
+        for &node in touched.iter().filter(|node| !gone.contains(node)) {
+            reassertions.push(Reassertion::FirstSeen(
+                self.identifier(node),
+                u64::from(self.nodes.at(node).first_s) * 1000,
+            ));
         }
         for &node in &touched {
             let left: Vec<u32> = self

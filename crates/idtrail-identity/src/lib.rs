@@ -24,6 +24,7 @@ mod judge;
 mod model;
 pub mod normalise;
 pub mod read;
+pub mod reassert;
 mod region;
 mod resolve;
 pub mod ruleset;

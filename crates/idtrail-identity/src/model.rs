@@ -92,6 +92,16 @@ impl ObservationId {
     }
 }
 
+impl TryFrom<&str> for ObservationId {
+    type Error = &'static str;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let bytes = bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+        bytes.map(Self).ok_or("an observation's id is 32 lower-case hex digits")
+    }
+}
+
 impl std::fmt::Display for ObservationId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))

@@ -132,10 +132,11 @@ impl State {
             all.push(token);
             all.extend(seen.aliases.iter().map(IdentifierToken::as_bytes));
             let mut known: Vec<u32> = Vec::new();
+            let mut found = 0;
             for token in &all {
-                if let Some(node) = self.find_node(kind, token)
-                    && !known.contains(&node)
-                {
+                let Some(node) = self.find_node(kind, token) else { continue };
+                found += 1;
+                if !known.contains(&node) {
                     known.push(node);
                 }
             }
@@ -145,7 +146,9 @@ impl State {
                 Some(&node) => (node, false),
                 None => (self.add_node(kind, token, time_s), true),
             };
-            for token in &all {
+            // Mostly all of them are known already.
+            let unknown: &[[u8; 32]] = if found == all.len() { &[] } else { &all };
+            for token in unknown {
                 if self.find_node(kind, token).is_none() {
                     self.add_alias(kind, *token, node);
                 }
@@ -294,9 +297,31 @@ impl State {
                 self.join(node, id);
                 true
             }
-            Some(node) if !shared && cluster != NONE => self.hang_on(here, node, cluster),
+            Some(node) if !shared && cluster != NONE => {
+                self.hang_interaction(here, node, cluster) || self.hang_on(here, node, cluster)
+            }
             Some(_) => false,
         }
+    }
+
+    /// Hangs a new interaction on the one identifier that it was seen with: the usual call. It has no other link, owns
+    /// nothing and counts towards no limit but the customer's size, so no other link is judged differently.
+    fn hang_interaction(&mut self, here: &[Here], node: u32, cluster: u32) -> bool {
+        let kind = self.rules.known(self.nodes.at(node).kind);
+        let fits = self.ids.at(cluster).size + 1 <= self.rules.set.cluster_members_max;
+        let [left, right] = here else { return false };
+        let other = if left.node == node { right.node } else { left.node };
+        let hangs = kind.ephemeral
+            && kind.class == Class::Weak
+            && kind.max_per_cluster == u32::MAX
+            && !kind.joint
+            && fits
+            && self.class(other) == Class::Weak
+            && self.find_edge(node, other).is_some();
+        if hangs {
+            self.join(node, cluster);
+        }
+        hangs
     }
 
     /// Hangs a new weak identifier on a customer with strong ones, if no limit is near.

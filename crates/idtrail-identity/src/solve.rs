@@ -599,14 +599,17 @@ impl<'a> Solver<'a> {
         Ok(())
     }
 
-    /// Tells whether a hold on the left side keeps a known customer of the right side away.
+    /// Tells whether a hold on the left side keeps a known customer of the right side away. An identifier that passed
+    /// from one owner to another is nobody's part in this: no customer comes or goes with it.
     fn holds_against(&self, left: &[u32], right: &[u32]) -> bool {
-        let holds = left.iter().filter_map(|&place| self.state.held.get(&self.node(place))).flatten();
+        let own = |place: &&u32| !matches!(self.ruling(**place), Some(Ruling::Sliced(_)));
+        let holds =
+            left.iter().filter(own).filter_map(|&place| self.state.held.get(&self.node(place))).flatten();
         let mut holds: Vec<u32> = holds.copied().collect();
         holds.sort_unstable();
         holds.dedup();
         holds.iter().any(|hold| {
-            right.iter().any(|&place| {
+            right.iter().filter(own).any(|&place| {
                 let node = self.node(place);
                 self.state.nodes.at(node).home != NONE
                     && !self.state.held.get(&node).is_some_and(|its| its.contains(hold))

@@ -73,7 +73,14 @@ pub struct TokenKeys {
     tenant: String,
     /// Newest first.
     peppers: Vec<Keys>,
-    legacy: Vec<(LegacyHashSpec, Secret)>,
+    legacy: Vec<Legacy>,
+}
+
+/// A legacy specification, with its template cut at the value and the salt put in.
+struct Legacy {
+    spec: LegacyHashSpec,
+    before: Secret,
+    behind: Secret,
 }
 
 /// A pepper, with the keys of the types that come in by the thousand: as hashes in events.
@@ -130,7 +137,12 @@ impl TokenKeys {
             kinds.into_iter().map(|kind| TokenKey::new(pepper, tenant, IdentifierType::new(kind))).collect()
         };
         let peppers = peppers.into_iter().map(|pepper| Keys { derived: derived(&pepper), pepper }).collect();
-        Ok(Self { tenant: tenant.to_owned(), peppers, legacy })
+        let cut = |(spec, salt): (LegacyHashSpec, Zeroizing<String>)| {
+            let (before, behind) = spec.template.split_once("{value}").unwrap_or_default();
+            let salted = |part: &str| Secret::new(part.replace("{salt}", &salt));
+            Legacy { before: salted(before), behind: salted(behind), spec }
+        };
+        Ok(Self { tenant: tenant.to_owned(), peppers, legacy: legacy.into_iter().map(cut).collect() })
     }
 
     fn token(&self, keys: &Keys, raw: &RawIdentifier) -> IdentifierToken {
@@ -157,11 +169,12 @@ impl TokenKeys {
         let mut aliases = Vec::new();
         let mut values = vec![normal.identifier()];
         values.extend(normal.variants());
-        for (spec, salt) in self.legacy.iter().filter(|(spec, _)| spec.kind == normal.kind().number()) {
-            for format in &spec.formats {
+        for legacy in self.legacy.iter().filter(|legacy| legacy.spec.kind == normal.kind().number()) {
+            for format in &legacy.spec.formats {
                 let Some(written) = write(&normal.value, *format) else { continue };
-                let text = Secret::new(spec.template.replace("{value}", &written).replace("{salt}", salt));
-                values.push(legacy_identifier(spec, &hash(spec.algorithm, &text)));
+                let [start, written] = written;
+                let parts = [legacy.before.as_str(), start, written, legacy.behind.as_str()];
+                values.push(legacy_identifier(&legacy.spec, &hash(legacy.spec.algorithm, parts)));
             }
         }
         for pepper in &self.peppers {
@@ -183,8 +196,8 @@ impl TokenKeys {
 
     /// Returns the names of the legacy specifications of a type.
     pub fn legacy_specs(&self, kind: IdentifierType) -> impl Iterator<Item = &str> {
-        let of_kind = self.legacy.iter().filter(move |(spec, _)| spec.kind == kind.number());
-        of_kind.map(|(spec, _)| spec.id.as_str())
+        let of_kind = self.legacy.iter().filter(move |legacy| legacy.spec.kind == kind.number());
+        of_kind.map(|legacy| legacy.spec.id.as_str())
     }
 
     /// Returns how a legacy hash without its value was seen, hashed again under our key. Its assurance is NETWORK at most:
@@ -199,7 +212,8 @@ impl TokenKeys {
         written: &str,
         assurance: Assurance,
     ) -> Result<Sighting, Refusal> {
-        let (spec, _) = self.legacy.iter().find(|(known, _)| known.id == spec).ok_or(Refusal::Namespace)?;
+        let found = self.legacy.iter().find(|legacy| legacy.spec.id == spec);
+        let spec = &found.ok_or(Refusal::Namespace)?.spec;
         let bytes = decode(spec.encoding, written.trim()).ok_or(Refusal::Malformed("encoding"))?;
         let expected = match spec.algorithm {
             LegacyAlgorithm::Sha256 => 32,
@@ -226,20 +240,22 @@ fn legacy_identifier(spec: &LegacyHashSpec, hash: &[u8]) -> RawIdentifier {
     RawIdentifier::from_normal_form(IdentifierType::new(spec.kind), value)
 }
 
-fn write(value: &Secret, format: LegacyFormat) -> Option<Secret> {
-    let written = match format {
-        LegacyFormat::Canonical => value.as_str().to_owned(),
-        LegacyFormat::TelUri => format!("tel:{}", **value),
-        LegacyFormat::Digits => value.strip_prefix('+')?.to_owned(),
-        LegacyFormat::WithoutIssuer => value.split_once(':')?.1.to_owned(),
-    };
-    Some(Secret::new(written))
+fn write(value: &Secret, format: LegacyFormat) -> Option<[&str; 2]> {
+    Some(match format {
+        LegacyFormat::Canonical => ["", value.as_str()],
+        LegacyFormat::TelUri => ["tel:", value.as_str()],
+        LegacyFormat::Digits => ["", value.strip_prefix('+')?],
+        LegacyFormat::WithoutIssuer => ["", value.split_once(':')?.1],
+    })
 }
 
-fn hash(algorithm: LegacyAlgorithm, text: &Secret) -> Vec<u8> {
+fn hash(algorithm: LegacyAlgorithm, parts: [&str; 4]) -> Vec<u8> {
+    fn of<D: Digest>(parts: [&str; 4]) -> Vec<u8> {
+        parts.iter().fold(D::new(), |hash, part| hash.chain_update(part)).finalize().to_vec()
+    }
     match algorithm {
-        LegacyAlgorithm::Sha256 => Sha256::digest(text.as_bytes()).to_vec(),
-        LegacyAlgorithm::Sha512 => Sha512::digest(text.as_bytes()).to_vec(),
+        LegacyAlgorithm::Sha256 => of::<Sha256>(parts),
+        LegacyAlgorithm::Sha512 => of::<Sha512>(parts),
     }
 }
 

@@ -1,17 +1,17 @@
 //! What persons state about identities, as it stands in a leaf and is read from it again.
 
 use idtrail_event::{GlobalCustomerId, IdentifierToken, IdentifierType};
-use idtrail_identity::assertion::{Assertion, AssertionKind, Subject};
-use idtrail_identity::{Actor, Identifier};
-use serde_json::{Map, Value, json};
+use idtrail_identity::Identifier;
+use idtrail_identity::assertion::{AssertionKind, Subject};
+use serde_json::{Value, json};
 
 /// Member of a leaf's body, beside the event, that holds an assertion.
 pub const ASSERTION_MEMBER: &str = "assertion";
 /// Subjects that one side of an assertion may name.
 const SUBJECTS_MAX: usize = 100;
 
-/// Writes an assertion for the leaf.
-pub(crate) fn to_json(kind: &AssertionKind) -> Value {
+/// Writes an assertion, for the leaf and for whoever has to approve it.
+pub fn to_json(kind: &AssertionKind) -> Value {
     let list = |subjects: &[Subject]| subjects.iter().map(subject_json).collect::<Vec<_>>();
     match kind {
         AssertionKind::Same(a, b) => json!({ "kind": "SAME", "subjects": list(&[*a, *b]) }),
@@ -69,23 +69,6 @@ pub fn from_json(value: &Value) -> Result<AssertionKind, &'static str> {
     }
 }
 
-/// Reads a whole assertion from a leaf's body.
-pub(crate) fn of_body(body: &Value) -> Option<Assertion> {
-    let kind = from_json(body.get(ASSERTION_MEMBER)?).ok()?;
-    let reason = body.get("auditEvent")?.get("reason").and_then(Value::as_str).unwrap_or_default();
-    Some(Assertion { kind, actor: Actor::Steward, reason: reason.to_owned(), approver: None })
-}
-
-/// Returns the body of the leaf of an assertion.
-pub(crate) fn body(assertion: &Assertion, time: &str, identity: Value) -> Value {
-    let mut event = Map::new();
-    event.insert("eventType".to_owned(), "STEWARD_ASSERTION".into());
-    event.insert("timestamp".to_owned(), time.into());
-    event.insert("reason".to_owned(), assertion.reason.clone().into());
-    event.insert("identity".to_owned(), identity);
-    json!({ "auditEvent": event, ASSERTION_MEMBER: to_json(&assertion.kind) })
-}
-
 fn subject_json(subject: &Subject) -> Value {
     match subject {
         Subject::Customer(gcid) => gcid.to_string().into(),
@@ -93,7 +76,7 @@ fn subject_json(subject: &Subject) -> Value {
     }
 }
 
-fn identifier_json(id: &Identifier) -> Value {
+pub(crate) fn identifier_json(id: &Identifier) -> Value {
     json!({ "type": id.kind.number(), "token": id.token.to_string() })
 }
 
@@ -104,7 +87,7 @@ fn subject(value: &Value) -> Option<Subject> {
     }
 }
 
-fn identifier(value: &Value) -> Option<Identifier> {
+pub(crate) fn identifier(value: &Value) -> Option<Identifier> {
     let kind = u16::try_from(value.get("type")?.as_u64()?).ok()?;
     let token = IdentifierToken::try_from(value.get("token")?.as_str()?).ok()?;
     Some(Identifier { kind: IdentifierType::new(kind), token })

@@ -1,18 +1,21 @@
 //! What is handed to the log: a client's event, or leaves of the log's own; and the leaf that was decided upon.
 
-use idtrail_event::clear::{ClassTableItem, KeyShreddedItem, OriginStartItem, ShredIntentItem};
+use idtrail_event::clear::{
+    ClassTableItem, KeyShreddedItem, LogKeyRotatedItem, OriginStartItem, ShredIntentItem,
+};
 use idtrail_event::{
     ChannelCode, ClassTable, Decided, Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId,
     LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent, time_text,
 };
-use idtrail_identity::assertion::Assertion;
 use idtrail_identity::event::Derived;
 use idtrail_identity::ruleset::types;
 use idtrail_identity::{Decision, Outcome, Ruleset, Sighting};
 use serde_json::{Map, Value, json};
 
 use crate::facts::{Hasher, Key, ShredStep};
-use crate::identity::{OBSERVATION_MEMBER, Seen, resolved_event};
+use crate::identity::{Seen, resolved_event, statement_keys};
+use crate::slip::Slip;
+use crate::statement::Statement;
 
 /// The calling system's name in the log's own leaves; no credential can have it, because it holds a colon.
 pub(crate) const OWN_SYSTEM: &str = "idtrail:log";
@@ -41,12 +44,16 @@ pub struct Resolution {
 pub(crate) struct Resolve {
     event: Map<String, Value>,
     channel: ChannelCode,
-    observation: Value,
+    /// What was resolved, encoded as it stands beside the event.
+    beside: EncodedEvent,
+    /// Only an event without any identifier is kept as short as anonymous ones are.
+    names_nobody: bool,
     pub(crate) seen: Seen,
     pub(crate) keys: Keys,
     system: String,
     actor: Option<String>,
     dedupe_id: Dedupe<'static>,
+    pub(crate) slip: Slip,
 }
 
 impl Resolve {
@@ -59,19 +66,13 @@ impl Resolve {
     ) -> Body {
         let nobody = || json!({ "outcome": "ANONYMOUS", "tier": "AMBIGUOUS", "identifiers": [] });
         let identity = decision.map_or_else(nobody, |decision| decision.identity(rules));
-        // Only an event without any identifier is kept as short as anonymous ones are.
-        let nobody = |seen: &Sighting| seen.identifier.kind == types::INTERACTION;
         let anonymous = decision.is_none_or(|decision| decision.outcome == Outcome::Anonymous);
-        let event_type = if anonymous && self.seen.sightings.iter().all(nobody) {
-            TypeCode::ANONYMOUS
-        } else {
-            TypeCode::IDENTITY_RESOLUTION
-        };
+        let event_type =
+            if anonymous && self.names_nobody { TypeCode::ANONYMOUS } else { TypeCode::IDENTITY_RESOLUTION };
         let mut event = resolved_event(self.event, subject, identity);
         event.insert("eventType".to_owned(), event_type.to_string().into());
-        let body = json!({ "auditEvent": event, OBSERVATION_MEMBER: self.observation });
         Body {
-            encoded: EncodedEvent::of(&body),
+            encoded: self.beside.with_event(&event),
             header: LeafHeader {
                 event_type,
                 hour: 0,
@@ -95,14 +96,25 @@ pub struct Command(pub(crate) What);
 pub(crate) enum What {
     Event(Box<(Body, Keys, Seen)>),
     Resolve(Box<Resolve>),
-    /// What a person states about identities, with who it is.
-    Assert(Box<(Assertion, Option<String>)>),
+    /// What is stated about identities.
+    State(Box<Stated>),
     /// Leaves of the log's own, in one frame.
     Own(Vec<(Body, Option<ShredStep>)>),
     /// Leaves of the access log, in one frame: who is concerned, and the keys if somebody is.
     Access(Vec<(Body, Option<(GlobalCustomerId, Keys)>)>),
     /// A leaf of a request of a data subject, once.
     Once(Box<(Body, Keys, GlobalCustomerId)>),
+}
+
+/// A statement on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Stated {
+    pub(crate) statement: Statement,
+    /// The person who makes it.
+    pub(crate) actor: Option<String>,
+    pub(crate) dedupe_id: Dedupe<'static>,
+    /// Of its id and of what it says, if it has an id.
+    pub(crate) keys: Option<(Key, Key)>,
 }
 
 /// What a leaf holds before its place is known.
@@ -163,18 +175,18 @@ impl Command {
     }
 
     /// Prepares the resolution of identifiers; may run in parallel. At most as many as the ruleset allows, each with its
-    /// aliases, or the event is stored without a customer.
+    /// aliases, or the event is stored without a customer. What is decided stands on the slip.
     pub fn resolve(
         hasher: &Hasher,
         request: Resolution,
         system: &str,
         actor: Option<&str>,
         dedupe_id: Dedupe<'static>,
-    ) -> Self {
+    ) -> (Self, Slip) {
         let Resolution { event, channel, time_ms, sightings } = request;
         let seen = Seen { time_ms, sightings, named: None, asked: true };
-        let observation = seen.to_json();
-        let content = hasher.resolved(&observation);
+        let beside = Hasher::observed(&seen.to_json());
+        let content = hasher.content(&beside);
         let interaction = event.get("interactionId").and_then(Value::as_str);
         let keys = Keys {
             customer: None,
@@ -184,21 +196,33 @@ impl Command {
             content_is_id: false,
         };
         let (system, actor) = (system.to_owned(), actor.map(str::to_owned));
-        Self(What::Resolve(Box::new(Resolve {
+        let slip = Slip::default();
+        let names_nobody = seen.sightings.iter().all(|seen| seen.identifier.kind == types::INTERACTION);
+        let resolve = Resolve {
             event,
             channel,
-            observation,
+            beside,
+            names_nobody,
             seen,
             keys,
             system,
             actor,
             dedupe_id,
-        })))
+            slip: slip.clone(),
+        };
+        (Self(What::Resolve(Box::new(resolve))), slip)
     }
 
-    /// Takes what a person states about identities. Simulate it first: what cannot be stated is answered as unavailable.
-    pub fn assert(assertion: Assertion, actor: Option<&str>) -> Self {
-        Self(What::Assert(Box::new((assertion, actor.map(str::to_owned)))))
+    /// Takes what is stated about identities, by whom, and the id by which a repetition is recognised
+    /// ([`Dedupe::CONTENT`] for none). Simulate it first: what cannot be stated is answered as unavailable.
+    pub fn state(
+        hasher: &Hasher,
+        statement: Statement,
+        actor: Option<&str>,
+        dedupe_id: Dedupe<'static>,
+    ) -> Self {
+        let keys = statement_keys(hasher, &statement, &dedupe_id);
+        Self(What::State(Box::new(Stated { statement, actor: actor.map(str::to_owned), dedupe_id, keys })))
     }
 
     /// Returns the first two leaves of a log, in order: what it continues, and its retention classes.
@@ -233,15 +257,54 @@ impl Command {
         Self(What::Own(outcomes.iter().map(leaf).collect()))
     }
 
+    /// Returns the leaf that says which key signs the log's trees from now on.
+    pub fn log_key_rotated(item: &LogKeyRotatedItem, actor: Option<String>) -> Self {
+        let said = json!({ "oldKey": item.old, "newKey": item.new });
+        let body = Body::own(TypeCode::LOG_KEY_ROTATED, item.encode(), said, actor);
+        Self(What::Own(vec![(body, None)]))
+    }
+
+    /// Returns the leaf that says that a hold was set or released. Nothing of it stands in clear.
+    pub fn hold_changed(is_set: bool, hold: &str, leaves: u64, actor: Option<String>) -> Self {
+        let event_type = if is_set { TypeCode::HOLD_SET } else { TypeCode::HOLD_RELEASED };
+        let said = json!({ "holdId": hold, "leaves": leaves });
+        let mut body = Body::own(event_type, Vec::new(), said, actor);
+        body.header.clear = None;
+        Self(What::Own(vec![(body, None)]))
+    }
+
+    /// Adds leaves of the log's own behind these, in the same frame.
+    #[must_use]
+    pub fn followed_by(mut self, others: impl Iterator<Item = Self>) -> Self {
+        if let What::Own(leaves) = &mut self.0 {
+            for Self(other) in others {
+                if let What::Own(more) = other {
+                    leaves.extend(more);
+                }
+            }
+        }
+        self
+    }
+
     /// Returns an upper bound of the bytes of the leaves, to be checked before an event is handed to the log.
     pub fn leaf_bytes_max(&self) -> usize {
         match &self.0 {
             What::Event(event) => event.0.leaf_bytes_max(),
-            What::Resolve(_) | What::Assert(_) => RESOLVED_BYTES_MAX,
+            What::Resolve(_) => RESOLVED_BYTES_MAX,
+            What::State(stated) => stated.bytes_max(),
             What::Once(once) => once.0.leaf_bytes_max(),
             What::Own(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
             What::Access(leaves) => leaves.iter().map(|(body, _)| body.leaf_bytes_max()).sum(),
         }
+    }
+}
+
+impl Stated {
+    /// Returns more bytes than its leaf has, with what follows from it.
+    fn bytes_max(&self) -> usize {
+        let body = EncodedEvent::of(&self.statement.body("", Value::Null));
+        let actor = self.actor.as_ref().map_or(0, String::len);
+        body.sealed_len_max(OWN_SYSTEM, self.dedupe_id.id_bytes().len(), actor) + RESOLVED_BYTES_MAX
     }
 }
 
@@ -277,9 +340,11 @@ impl Body {
     }
 
     /// Returns the body of the leaf that stands for a late event of an erased person, and holds nothing of it.
-    pub(crate) fn straggler(received_ms: u64) -> Self {
+    pub(crate) fn straggler(received_ms: u64, cutoff_ms: u64) -> Self {
         let event_type = TypeCode::STRAGGLER_ERASED;
-        let event = json!({ "eventType": event_type.to_string(), "timestamp": time_text(received_ms) });
+        let event = json!({
+            "eventType": event_type.to_string(), "timestamp": time_text(received_ms), "cutoff": time_text(cutoff_ms),
+        });
         let encoded = EncodedEvent::of(&json!({ "auditEvent": event }));
         let header = LeafHeader {
             event_type,
@@ -344,9 +409,13 @@ impl Body {
         }
     }
 
-    /// Returns the leaf of an assertion.
-    pub(crate) fn asserted(body: &Value, actor: Option<String>) -> Self {
-        let event_type = TypeCode::STEWARD_ASSERTION;
+    /// Returns the leaf of a statement.
+    pub(crate) fn stated(
+        event_type: TypeCode,
+        body: &Value,
+        actor: Option<String>,
+        dedupe_id: Dedupe<'static>,
+    ) -> Self {
         Self {
             encoded: EncodedEvent::of(body),
             header: LeafHeader {
@@ -359,7 +428,7 @@ impl Body {
             },
             system: OWN_SYSTEM.to_owned(),
             actor,
-            dedupe_id: Dedupe::CONTENT,
+            dedupe_id,
         }
     }
 

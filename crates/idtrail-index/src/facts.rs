@@ -116,7 +116,12 @@ impl Hasher {
 
     /// Keys what was resolved: the same request has the same content, whatever was decided.
     pub(crate) fn resolved(&self, observation: &Value) -> Key {
-        self.content(&EncodedEvent::of(&json!({ "auditEvent": {}, OBSERVATION_MEMBER: observation })))
+        self.content(&Self::observed(observation))
+    }
+
+    /// Encodes what was resolved beside an event that is empty yet.
+    pub(crate) fn observed(observation: &Value) -> EncodedEvent {
+        EncodedEvent::of(&json!({ "auditEvent": {}, OBSERVATION_MEMBER: observation }))
     }
 
     /// Keys a client's own customer id.

@@ -13,25 +13,29 @@
 //! What it must never do: keep an identifier in a form in which somebody outside could try values (a hash from elsewhere
 //! is keyed again before it gets here), or decide without the evidence being in the leaf.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idtrail_event::{
-    EventId, GlobalCustomerId, IdentifierToken, IdentifierType, OpenLeaf, SourceCode, TypeCode, time_ms,
+    Dedupe, DedupeKind, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, OpenLeaf, SourceCode,
+    time_ms,
 };
-use idtrail_identity::assertion::{Assertion, AssertionDecision, AssertionKind};
+use idtrail_identity::assertion::{AssertionKind, Subject};
+use idtrail_identity::erase::{Erasure, Reassertion};
+use idtrail_identity::event::Derived;
 use idtrail_identity::ruleset::types;
 use idtrail_identity::simulate::Simulation;
 use idtrail_identity::tokens::{LegacyAlgorithm, LegacyEncoding, LegacyFormat, LegacyHashSpec, TokenKeys};
 use idtrail_identity::{
-    Assurance, Decision, IdSource, IdentityError, Observation, ObservationId, Recorded, Ruleset, Sighting,
-    State,
+    Assurance, Decision, IdSource, Identifier, IdentityError, Observation, ObservationId, Recorded, Ruleset,
+    Sighting, State,
 };
 use idtrail_tlog::LogIndex;
 use serde_json::{Map, Value, json};
 
-use crate::assertion;
 use crate::command::OWN_SYSTEM;
 use crate::facts::{Hasher, Key};
+use crate::statement::Statement;
 
 /// How many of the ids that a leaf gives are tried to find its subject among them.
 const IDS_OF_A_LEAF: u32 = 64;
@@ -230,12 +234,16 @@ struct Folded {
     next: u64,
     /// What has been decided since somebody began to fold the log anew.
     tape: Option<Vec<Taped>>,
+    /// The statements that have an id: its key, their place, and the key of what they say.
+    stated: BTreeMap<Key, (u64, Key)>,
+    /// Facts about others that were said again, with the place of their leaf.
+    said_again: Vec<(u64, Vec<Reassertion>)>,
 }
 
 /// One decision, as it can be made again.
 enum Taped {
     Observation { at: Recorded, event_id: EventId, id: ObservationId, seen: Seen, subject: GlobalCustomerId },
-    Assertion { at: Recorded, event_id: EventId, assertion: Assertion },
+    Statement { at: Recorded, event_id: EventId, statement: Statement, keys: Option<(Key, Key)> },
 }
 
 /// The state of identity, shared by the sequencer, which alone changes it, and by those who read it. Clones are handles
@@ -252,7 +260,13 @@ impl std::fmt::Debug for Identity {
 impl Default for Identity {
     fn default() -> Self {
         let state = State::new(Ruleset::default()).expect("the ruleset that comes with the program is valid");
-        Self(Arc::new(Mutex::new(Folded { state, next: 0, tape: None })))
+        Self(Arc::new(Mutex::new(Folded {
+            state,
+            next: 0,
+            tape: None,
+            stated: BTreeMap::new(),
+            said_again: Vec::new(),
+        })))
     }
 }
 
@@ -289,20 +303,79 @@ impl Identity {
         decided
     }
 
-    /// Takes an assertion over.
-    pub(crate) fn assert(
+    /// Takes a statement over, with the keys of its id and of what it says if it has an id. Returns the events: its own
+    /// first.
+    pub(crate) fn state(
         &self,
         hasher: &Hasher,
         (at, event_id): (Recorded, EventId),
-        assertion: &Assertion,
-    ) -> Result<AssertionDecision, IdentityError> {
+        statement: &Statement,
+        keys: Option<(Key, Key)>,
+    ) -> Result<Vec<Derived>, IdentityError> {
         let mut folded = self.lock();
         let mut ids = Ids { hasher, event_id, given: 0, first: None };
-        let decision = assert(&mut folded, &mut ids, at, assertion)?;
+        let events = apply(&mut folded, &mut ids, at, statement)?;
+        folded.remember(at, keys);
         if let Some(tape) = &mut folded.tape {
-            tape.push(Taped::Assertion { at, event_id, assertion: assertion.clone() });
+            tape.push(Taped::Statement { at, event_id, statement: statement.clone(), keys });
         }
-        Ok(decision)
+        Ok(events)
+    }
+
+    /// Returns the number of the leaf of a statement that was made under the same id, and whether it says the same.
+    pub fn stated(&self, id: &Key, content: &Key) -> Option<(LogIndex, bool)> {
+        let folded = self.lock();
+        folded.stated.get(id).map(|(number, said)| (LogIndex::new(*number), said == content))
+    }
+
+    /// Returns what a change of the rules would do, with the size as [`Identity::read`]. Works on copies of the whole
+    /// state: it takes about as long as a start takes to fold, and that memory again.
+    ///
+    /// # Errors
+    /// Those that the change itself would meet.
+    pub fn simulate_ruleset(&self, ruleset: Ruleset) -> (Result<Simulation, IdentityError>, LogIndex) {
+        let (copy, next) = {
+            let folded = self.lock();
+            (folded.state.clone(), LogIndex::new(folded.next))
+        };
+        (copy.simulate_ruleset(ruleset), next)
+    }
+
+    /// Returns the numbers of leaves in which facts were said again that name a person: when the person is erased they go as
+    /// well, and what they say about others is among [`Identity::facts_of_others`].
+    pub fn said_again(&self, subject: &Subject) -> Vec<LogIndex> {
+        let folded = self.lock();
+        let Some(plan) = (!folded.said_again.is_empty()).then(|| folded.state.plan_erasure(subject)) else {
+            return Vec::new();
+        };
+        let Ok(plan) = plan else { return Vec::new() };
+        let theirs = Theirs::of(&plan);
+        let names = |said: &[Reassertion]| said.iter().any(|fact| theirs.rest(fact).as_ref() != Some(fact));
+        let leaves = folded.said_again.iter().filter(|(_, said)| names(said));
+        leaves.map(|(number, _)| LogIndex::new(*number)).collect()
+    }
+
+    /// Returns the facts about others that rest on a person's evidence alone and have to be stated before it is destroyed.
+    /// Works on a copy of the whole state.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotKnown`], [`IdentityError::Erased`].
+    pub fn facts_of_others(&self, subject: &Subject, at_ms: u64) -> Result<Vec<Reassertion>, IdentityError> {
+        let (copy, said_again, next) = {
+            let folded = self.lock();
+            (folded.state.clone(), folded.said_again.clone(), folded.next)
+        };
+        let theirs = Theirs::of(&copy.plan_erasure(subject)?);
+        let mut facts = Vec::new();
+        for (_, said) in &said_again {
+            let rest: Vec<_> = said.iter().filter_map(|fact| theirs.rest(fact)).collect();
+            if rest != *said {
+                facts.extend(rest);
+            }
+        }
+        let at = Recorded { index: LogIndex::new(next), at_ms };
+        facts.extend(copy.facts_of_others(subject, at)?);
+        Ok(facts)
     }
 
     /// Returns what an assertion would do, with the size as [`Identity::read`].
@@ -341,16 +414,18 @@ impl Identity {
                     let ids = Ids::recorded(hasher, &fresh.state, event_id, subject);
                     take(&mut fresh, ids, at, id, seen);
                 }
-                Taped::Assertion { at, event_id, assertion } => {
-                    let mut ids = Ids { hasher, event_id, given: 0, first: None };
-                    // What it was about may have been erased meanwhile.
-                    let _ = assert(&mut fresh, &mut ids, at, &assertion);
+                Taped::Statement { at, event_id, statement, keys } => {
+                    let ids = Ids { hasher, event_id, given: 0, first: None };
+                    apply_again(&mut fresh, ids, at, &statement);
+                    fresh.remember(at, keys);
                 }
             }
         }
         let next = folded.next.max(fresh.next);
         let empty = State::new(Ruleset::default()).expect("the ruleset that comes with the program is valid");
         folded.state = std::mem::replace(&mut fresh.state, empty);
+        folded.stated = std::mem::take(&mut fresh.stated);
+        folded.said_again = std::mem::take(&mut fresh.said_again);
         folded.next = next;
         Ok(())
     }
@@ -360,20 +435,16 @@ impl Identity {
         if index < self.next() {
             return;
         }
-        if leaf.header.event_type == TypeCode::STEWARD_ASSERTION
-            && leaf.system == OWN_SYSTEM
-            && let Some(assertion) = assertion::of_body(&leaf.body)
+        if leaf.system == OWN_SYSTEM
+            && let Some(statement) = Statement::of_leaf(leaf)
         {
             let at = Recorded { index, at_ms: leaf.received_ms };
-            let mut ids = Ids { hasher, event_id: leaf.event_id, given: 0, first: None };
-            let taken = assert(&mut self.lock(), &mut ids, at, &assertion);
-            if let Err(error) = taken {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "an assertion says nothing any more"
-                );
-            }
-            return self.skip(index);
+            let ids = Ids { hasher, event_id: leaf.event_id, given: 0, first: None };
+            let mut folded = self.lock();
+            apply_again(&mut folded, ids, at, &statement);
+            folded.remember(at, statement_keys(hasher, &statement, &leaf.dedupe));
+            folded.next = folded.next.max(index.get() + 1);
+            return;
         }
         let facts = hasher.facts(leaf);
         let (Some(event), false) = (&facts.event, leaf.system == OWN_SYSTEM) else {
@@ -398,15 +469,71 @@ impl Identity {
     }
 }
 
-fn assert(
+/// What is a person's alone.
+struct Theirs {
+    identifiers: BTreeSet<Identifier>,
+    observations: BTreeSet<ObservationId>,
+}
+
+impl Theirs {
+    fn of(plan: &Erasure) -> Self {
+        Self {
+            identifiers: plan.identifiers.iter().copied().collect(),
+            observations: plan.observations.iter().map(|one| one.observation).collect(),
+        }
+    }
+
+    /// Returns what is left of a fact without the person.
+    fn rest(&self, fact: &Reassertion) -> Option<Reassertion> {
+        fact.without(&|id| self.identifiers.contains(id), &|id| self.observations.contains(id))
+    }
+}
+
+impl Folded {
+    fn remember(&mut self, at: Recorded, keys: Option<(Key, Key)>) {
+        if let Some((id, content)) = keys {
+            self.stated.insert(id, (at.index.get(), content));
+        }
+    }
+}
+
+/// Returns the keys of a statement's id and of what it says, if it has an id.
+pub fn statement_keys(hasher: &Hasher, statement: &Statement, id: &Dedupe<'_>) -> Option<(Key, Key)> {
+    if id.kind == DedupeKind::CONTENT {
+        return None;
+    }
+    let content = hasher.content(&statement.content());
+    Some((hasher.dedupe(OWN_SYSTEM, id, &content), content))
+}
+
+/// Takes a statement over and returns the events that follow, its own first.
+fn apply(
     folded: &mut Folded,
     ids: &mut Ids<'_>,
     at: Recorded,
-    assertion: &Assertion,
-) -> Result<AssertionDecision, IdentityError> {
-    let decision = folded.state.assert(assertion, at, ids)?;
+    statement: &Statement,
+) -> Result<Vec<Derived>, IdentityError> {
+    let events = match statement {
+        Statement::Assertion(assertion) => folded.state.assert(assertion, at, ids)?.events,
+        Statement::Ruleset(change) => folded.state.change_ruleset(change.ruleset.clone(), at, ids)?.events,
+        Statement::Reassert(facts) => {
+            folded.said_again.push((at.index.get(), facts.clone()));
+            folded.state.reassert(facts, at, ids).events
+        }
+    };
     folded.next = at.index.get() + 1;
-    Ok(decision)
+    Ok(events)
+}
+
+/// Takes a statement over that was made before. What it is about may have been erased since; then it says nothing any
+/// more, and those behind it keep their numbers.
+fn apply_again(folded: &mut Folded, mut ids: Ids<'_>, at: Recorded, statement: &Statement) {
+    if let Err(error) = apply(folded, &mut ids, at, statement) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a statement says nothing any more");
+        if matches!(statement, Statement::Assertion(_)) {
+            folded.state.pass_assertion(at);
+        }
+    }
 }
 
 /// Takes over what an event says.

@@ -24,6 +24,8 @@ pub mod rights;
 pub mod seal;
 mod set;
 pub mod shred;
+pub mod slip;
+pub mod statement;
 mod store;
 pub mod trail;
 mod wipe;

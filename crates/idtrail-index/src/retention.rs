@@ -4,7 +4,7 @@
 //! *n* months keeps a leaf through the *n*-th month after the month of its receipt; then the key of (class, month)
 //! is destroyed, and with it every leaf of that class and month that no hold keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use idtrail_event::clear::ClassTableItem;
@@ -80,8 +80,33 @@ fn due_from(class: &RetentionClass, month: u16) -> Option<u16> {
     month.checked_add(kept)?.checked_add(1)
 }
 
-/// Returns the classes and months whose time has come in the month `present` and whose keys are still there, from the
-/// log's first month on: what [`crate::shred::Task::Expire`] takes.
+/// Returns what is due in any of an installation's logs, the newest one last; see [`due`].
+///
+/// # Errors
+/// If a leaf cannot be read.
+pub fn due_in_all<'a>(
+    logs: impl Iterator<Item = (&'a Reader, &'a Keyring)>,
+    present: u16,
+) -> Result<Vec<(u8, RangeInclusive<u16>)>, ScanError> {
+    let logs: Vec<_> = logs.collect();
+    let Some((newest, _)) = logs.last() else { return Ok(Vec::new()) };
+    let Some(last) = newest.size().get().checked_sub(1) else { return Ok(Vec::new()) };
+    let table = newest_table(newest)?;
+    // A clock that runs ahead must not expire what the newest log has not gone beyond.
+    let present = present.min(months::header(newest, last)?.month());
+    let mut periods: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::new();
+    for (reader, keyring) in logs {
+        for (class, months) in due(reader, keyring, &table, present)? {
+            periods.entry(class).or_default().extend(months);
+        }
+    }
+    let single =
+        periods.into_iter().flat_map(|(class, months)| months.into_iter().map(move |month| (class, month)));
+    Ok(joined(single))
+}
+
+/// Returns the classes and months of one log whose time has come in the month `present`, beyond which the newest log has
+/// gone, and whose keys are still there, from the log's first month on: what [`crate::shred::Task::Expire`] takes.
 ///
 /// # Errors
 /// If the log's first leaf cannot be read.
@@ -91,27 +116,32 @@ pub fn due(
     table: &ClassTable,
     present: u16,
 ) -> Result<Vec<(u8, RangeInclusive<u16>)>, ScanError> {
-    let size = reader.size().get();
-    let Some(last) = size.checked_sub(1) else { return Ok(Vec::new()) };
+    let Some(last) = reader.size().get().checked_sub(1) else { return Ok(Vec::new()) };
     let first = months::header(reader, 0)?.month();
-    // A clock that runs ahead must not expire what the log has not gone beyond.
-    let present = present.min(months::header(reader, last)?.month());
-    let mut periods: Vec<(u8, RangeInclusive<u16>)> = Vec::new();
+    let end = present.min(months::header(reader, last)?.month().saturating_add(1));
+    let mut single = Vec::new();
     for class in &table.classes {
         let is_due = |month: &u16| {
             let due = due_from(class, *month).is_some_and(|from| from <= present);
             due && !keyring.is_expired(class.id.code(), *month)
         };
-        for month in (first..present).filter(is_due) {
-            match periods.last_mut() {
-                Some((last, months)) if *last == class.id.code() && *months.end() + 1 == month => {
-                    *months = *months.start()..=month;
-                }
-                _ => periods.push((class.id.code(), month..=month)),
+        single.extend((first..end).filter(is_due).map(|month| (class.id.code(), month)));
+    }
+    Ok(joined(single.into_iter()))
+}
+
+/// Joins successive months of one class.
+fn joined(single: impl Iterator<Item = (u8, u16)>) -> Vec<(u8, RangeInclusive<u16>)> {
+    let mut periods: Vec<(u8, RangeInclusive<u16>)> = Vec::new();
+    for (class, month) in single {
+        match periods.last_mut() {
+            Some((last, months)) if *last == class && *months.end() + 1 == month => {
+                *months = *months.start()..=month;
             }
+            _ => periods.push((class, month..=month)),
         }
     }
-    Ok(periods)
+    periods
 }
 
 /// Returns the retention classes as the log states them: its second leaf, or the classes that this version was built

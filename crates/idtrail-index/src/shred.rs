@@ -4,8 +4,8 @@
 //! order on disk → SHRED_INTENT in the log → new epoch of the vault → rows dropped → KEY_SHREDDED in the log → order gone
 //! ```
 //!
-//! In go orders: erase these log indices, let this month of a class expire, release this hold. Several orders share one
-//! epoch. The leaves in the log name the request, a count and an epoch, never the indices, because a list would link
+//! In go orders: erase these leaves, let this month of a class expire, release this hold, in whichever of the installation's
+//! logs; what is announced and concluded stands in the newest one. Several orders share one epoch. The leaves in the log name the request, a count and an epoch, never the indices, because a list would link
 //! the erased leaves for ever; the list stands in the order's file only, which is overwritten at the end. Whoever
 //! starts again ([`Shredder::settle`]) finds that file or an announced shred without an outcome, and goes on from
 //! where the steps ended. What is done is asked of the keys themselves: a leaf that can still be read is not shredded.
@@ -24,18 +24,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
 use idtrail_event::{ClassId, Leaf};
-use idtrail_log::LogError;
 use idtrail_log::reader::Reader;
+use idtrail_log::{LogError, OriginOrdinal, Reference};
 use idtrail_port::{Clock, Disk};
 use idtrail_tlog::{LogIndex, TreeSize};
-use idtrail_vault::{Change, Epoch, ErrorKind as VaultErrorKind, Keyring, NewHold, Vault, VaultError};
+use idtrail_vault::{
+    Change, Epoch, ErrorKind as VaultErrorKind, Keyring, NewHold, Sections, Vault, VaultError,
+};
 
+use crate::IndexError;
 use crate::command::Command;
 use crate::facts::Hasher;
 use crate::lookup::Lookup;
 use crate::months::ScanError;
 use crate::seal::OpenError;
-use crate::{IndexError, IndexSet};
 use effect::Effect;
 
 /// Leaves that one order may name.
@@ -44,23 +46,33 @@ pub const LEAVES_MAX: usize = 1_000_000;
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Destroy the keys of these log indices: erasure.
+    /// Destroy the keys of these leaves: erasure.
     Erase {
-        /// The log indices, in any order.
-        indices: Vec<u64>,
+        /// The leaves, in any order.
+        leaves: Vec<Reference>,
+        /// Which parts of them: both, or the staff section alone.
+        sections: Sections,
     },
-    /// Destroy the keys of retention classes in months that are over.
+    /// Destroy the keys of retention classes in months that are over, in every log.
     Expire {
         /// Class and months since 1970-01, first and last.
         periods: Vec<(u8, RangeInclusive<u16>)>,
     },
-    /// Release a hold, and with it destroy the keys that only it has kept.
+    /// Release a hold in every log, and with it destroy the keys that only it has kept.
     Release {
         /// The hold's name.
         hold: String,
-        /// The log indices that it names; filled in when the order is taken.
-        indices: Vec<u64>,
+        /// The leaves that it names; filled in when the order is taken.
+        leaves: Vec<Reference>,
     },
+}
+
+impl Task {
+    /// Returns the erasure of whole leaves of one log.
+    pub fn erase(origin: OriginOrdinal, indices: impl IntoIterator<Item = u64>) -> Self {
+        let place = |index| Reference { origin, index: LogIndex::new(index) };
+        Self::Erase { leaves: indices.into_iter().map(place).collect(), sections: Sections::Both }
+    }
 }
 
 /// One order.
@@ -85,10 +97,10 @@ pub struct Outcome {
     /// The vault's epoch that no longer holds the keys; `None` if nothing had to be done.
     pub epoch: Option<u64>,
     /// The leaf that says so.
-    pub leaf: Option<LogIndex>,
+    pub leaf: Option<Reference>,
     /// Leaves that a hold keeps, rising: they are as readable as before.
-    pub held: Vec<LogIndex>,
-    /// Leaves whose keys had been destroyed before.
+    pub held: Vec<Reference>,
+    /// Leaves whose keys had been destroyed before, or that have no staff section where that was to go.
     pub gone: u64,
     /// The request had been carried out before; what was held or gone then is not known any more.
     pub repeated: bool,
@@ -197,6 +209,19 @@ pub trait Writer {
     fn catch_up(&mut self, size: TreeSize) -> bool;
 }
 
+/// A log whose leaves can be destroyed.
+#[derive(Clone, Debug)]
+pub struct ShredLog {
+    /// Its place among the installation's logs.
+    pub ordinal: OriginOrdinal,
+    /// Reads it.
+    pub reader: Arc<Reader>,
+    /// The keys of its leaves.
+    pub keyring: Keyring,
+    /// Its index.
+    pub lookup: Lookup,
+}
+
 /// What a shredder works with.
 pub struct Works {
     /// Files.
@@ -205,18 +230,57 @@ pub struct Works {
     pub clock: Arc<dyn Clock>,
     /// The file of the open order.
     pub pending: PathBuf,
-    /// Reads the log.
-    pub reader: Arc<Reader>,
-    /// The keys of the log's leaves.
-    pub keyring: Keyring,
+    /// The log that is written to.
+    pub newest: ShredLog,
+    /// The logs before it, in any order.
+    pub earlier: Vec<ShredLog>,
     /// Makes the keys under which an erased event is suppressed.
     pub hasher: Arc<Hasher>,
-    /// The index.
-    pub lookup: Lookup,
     /// The vault.
     pub vault: Arc<Mutex<Vault>>,
     /// For how long the repetition of an erased event is recognised, in milliseconds.
     pub suppression_ms: u64,
+}
+
+impl Works {
+    /// Returns the logs, the newest one first.
+    pub fn logs(&self) -> impl Iterator<Item = &ShredLog> {
+        std::iter::once(&self.newest).chain(&self.earlier)
+    }
+
+    /// Sorts leaves by log; the indices of each rise.
+    fn by_log(&self, leaves: &[Reference]) -> Result<Vec<(&ShredLog, Vec<u64>)>, ShredError> {
+        let mut indices: BTreeMap<OriginOrdinal, Vec<u64>> = BTreeMap::new();
+        for leaf in leaves {
+            indices.entry(leaf.origin).or_default().push(leaf.index.get());
+        }
+        let log = |(ordinal, mut indices): (OriginOrdinal, Vec<u64>)| {
+            indices.sort_unstable();
+            indices.dedup();
+            let first = LogIndex::new(indices.first().copied().unwrap_or(0));
+            let log = self.logs().find(|log| log.ordinal == ordinal).ok_or(ShredError::NoLeaf(first))?;
+            Ok((log, indices))
+        };
+        indices.into_iter().map(log).collect()
+    }
+
+    /// Returns the leaves that a hold names, in all logs; empty if there is none of that name.
+    fn held_by(&self, vault: &Vault, hold: &str) -> Vec<Reference> {
+        let mut leaves = Vec::new();
+        for found in vault.holds().filter(|found| found.id == hold) {
+            for log in self.logs().filter(|log| log.keyring.origin() == found.origin) {
+                leaves.extend(found.indices.iter().map(|index| log.at(*index)));
+            }
+        }
+        leaves.sort_unstable();
+        leaves
+    }
+}
+
+impl ShredLog {
+    fn at(&self, index: u64) -> Reference {
+        Reference { origin: self.ordinal, index: LogIndex::new(index) }
+    }
 }
 
 impl std::fmt::Debug for Works {
@@ -228,7 +292,7 @@ impl std::fmt::Debug for Works {
 /// Carries orders out, one group after another.
 #[derive(Debug)]
 pub struct Shredder<W> {
-    works: Works,
+    works: Arc<Works>,
     writer: W,
     /// What was begun and has no outcome yet.
     open: Vec<Order>,
@@ -240,8 +304,8 @@ impl<W: Writer> Shredder<W> {
     /// # Errors
     /// `Unavailable` or `Damaged` if the open order's file cannot be read.
     pub fn open(works: Works, writer: W) -> Result<Self, ShredError> {
-        let open = pending::read(&*works.disk, &works.pending)?;
-        Ok(Self { works, writer, open })
+        let open = pending::read(&*works.disk, &works.pending, works.newest.ordinal)?;
+        Ok(Self { works: Arc::new(works), writer, open })
     }
 
     /// Tells whether an order was begun and has no outcome yet.
@@ -299,26 +363,47 @@ impl<W: Writer> Shredder<W> {
         answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
     }
 
-    /// Sets a hold on leaves. It destroys nothing, so the log does not tell of it.
+    /// Sets a hold on leaves, and has the log say so; nothing of it stands there in clear.
     ///
     /// # Errors
     /// As [`Shredder::run`]; `NotFound` for a leaf that is not there or cannot be read any more.
-    pub fn hold(&mut self, id: &str, indices: &[u64]) -> Result<(), ShredError> {
+    pub fn hold(&mut self, id: &str, leaves: &[Reference], actor: Option<String>) -> Result<(), ShredError> {
         self.settle()?;
-        self.check_leaves(indices)?;
-        for index in indices {
-            let header = crate::months::header(&self.works.reader, *index)?;
-            if !self.works.keyring.is_readable(*index, header.class.code(), header.month()) {
-                return Err(ShredError::NoLeaf(LogIndex::new(*index)));
+        self.check_leaves(leaves)?;
+        let now_ms = self.now_ms();
+        let by_log = self.works.by_log(leaves)?;
+        for (log, indices) in &by_log {
+            for index in indices {
+                let header = crate::months::header(&log.reader, *index)?;
+                if !log.keyring.is_readable(*index, header.class.code(), header.month()) {
+                    return Err(ShredError::NoLeaf(LogIndex::new(*index)));
+                }
             }
         }
-        let now_ms = self.now_ms();
+        let set: Vec<NewHold<'_>> = by_log
+            .iter()
+            .map(|(log, indices)| NewHold { id, origin: log.keyring.origin(), indices })
+            .collect();
+        let count = set.iter().map(|one| one.indices.len() as u64).sum();
         let mut vault = self.vault();
         let target = vault.next_epoch()?;
-        let set = [NewHold { id, origin: self.works.keyring.origin(), indices }];
         vault.apply(&Change { set: &set, now_ms, ..Change::default() }, target)?;
-        self.works.lookup.note_epoch(vault.epoch().get())?;
+        let epoch = vault.epoch();
+        drop(vault);
+        self.note_epoch(epoch)?;
+        self.writer.append(Command::hold_changed(true, id, count, actor))?;
         Ok(())
+    }
+
+    /// Returns the retention classes and months that are due in the month `present`, in any of the logs.
+    ///
+    /// # Errors
+    /// As [`crate::retention::due_in_all`].
+    pub fn due(&self, present: u16) -> Result<Vec<(u8, RangeInclusive<u16>)>, ShredError> {
+        let logs: Vec<&ShredLog> = self.works.logs().collect();
+        // The newest one comes last there.
+        let logs = logs.into_iter().rev().map(|log| (&*log.reader, &log.keyring));
+        Ok(crate::retention::due_in_all(logs, present)?)
     }
 
     /// Writes the vault for another reason, never while a shred is open.
@@ -332,8 +417,13 @@ impl<W: Writer> Shredder<W> {
         self.settle()?;
         let mut vault = self.vault();
         let written = write(&mut vault)?;
-        self.works.lookup.note_epoch(vault.epoch().get())?;
+        self.note_epoch(vault.epoch())?;
         Ok(written)
+    }
+
+    /// Notes in the indices that the vault's newest epoch destroyed nothing that they do not know of.
+    fn note_epoch(&self, epoch: Epoch) -> Result<(), ShredError> {
+        Ok(self.works.logs().try_for_each(|log| log.lookup.note_epoch(epoch.get()))?)
     }
 
     /// Checks an order before anything is begun.
@@ -345,25 +435,25 @@ impl<W: Writer> Shredder<W> {
         if let Some(outcome) = self.outcome_in_log(id)? {
             return Ok(Taken::Now(outcome));
         }
-        if !self.writer.catch_up(self.works.reader.size()) {
+        if !self.writer.catch_up(self.works.newest.reader.size()) {
             return Err(ShredError::Behind);
         }
         match &mut order.task {
-            Task::Erase { indices } => {
-                indices.sort_unstable();
-                indices.dedup();
-                self.check_leaves(indices)?;
+            Task::Erase { leaves, .. } => {
+                leaves.sort_unstable();
+                leaves.dedup();
+                self.check_leaves(leaves)?;
             }
-            Task::Release { hold, indices } => {
-                let origin = self.works.keyring.origin();
-                let vault = self.works.vault.lock().unwrap_or_else(PoisonError::into_inner);
-                let found = vault.holds().find(|found| found.id == *hold && found.origin == origin);
-                *indices = found.ok_or_else(|| VaultError::UnknownHold(hold.clone()))?.indices;
+            Task::Release { hold, leaves } => {
+                *leaves = self.works.held_by(&self.vault(), hold);
+                if leaves.is_empty() {
+                    return Err(VaultError::UnknownHold(hold.clone()).into());
+                }
             }
             Task::Expire { periods } => {
-                let last = self.works.reader.size().get().checked_sub(1);
-                let present = match last {
-                    Some(last) => crate::months::header(&self.works.reader, last)?.month(),
+                let newest = &self.works.newest.reader;
+                let present = match newest.size().get().checked_sub(1) {
+                    Some(last) => crate::months::header(newest, last)?.month(),
                     None => 0,
                 };
                 if periods.iter().any(|(_, months)| *months.end() >= present) {
@@ -378,7 +468,8 @@ impl<W: Writer> Shredder<W> {
             Task::Release { .. } => return Ok(Taken::Later(order)),
             Task::Expire { periods } => {
                 let expired = |(class, months): &(u8, RangeInclusive<u16>)| {
-                    months.clone().all(|month| self.works.keyring.is_expired(*class, month))
+                    let gone = |month| self.works.logs().all(|log| log.keyring.is_expired(*class, month));
+                    months.clone().all(gone)
                 };
                 if !periods.iter().all(expired) {
                     return Ok(Taken::Later(order));
@@ -390,7 +481,7 @@ impl<W: Writer> Shredder<W> {
                 if !effect.is_nothing() {
                     return Ok(Taken::Later(order));
                 }
-                (effect.held, effect.gone)
+                (effect.held(), effect.gone)
             }
         };
         let request_id = order.request_id;
@@ -398,19 +489,21 @@ impl<W: Writer> Shredder<W> {
         Ok(Taken::Now(none))
     }
 
-    fn check_leaves(&self, indices: &[u64]) -> Result<(), ShredError> {
-        if indices.is_empty() || indices.len() > LEAVES_MAX {
+    fn check_leaves(&self, leaves: &[Reference]) -> Result<(), ShredError> {
+        if leaves.is_empty() || leaves.len() > LEAVES_MAX {
             return Err(ShredError::Order("it names no leaf, or more than a million"));
         }
-        for index in indices.iter().map(|index| LogIndex::new(*index)) {
-            if index.get() >= self.works.reader.size().get() {
-                return Err(ShredError::NoLeaf(index));
-            }
-            let bytes = self.works.reader.entry(index)?;
-            let leaf =
-                Leaf::parse(&bytes).map_err(|source| ShredError::Scan(ScanError::Leaf { index, source }))?;
-            if leaf.header().class == ClassId::SYSTEM {
-                return Err(ShredError::OwnLeaf(index));
+        for (log, indices) in self.works.by_log(leaves)? {
+            for index in indices.into_iter().map(LogIndex::new) {
+                if index.get() >= log.reader.size().get() {
+                    return Err(ShredError::NoLeaf(index));
+                }
+                let bytes = log.reader.entry(index)?;
+                let leaf = Leaf::parse(&bytes)
+                    .map_err(|source| ShredError::Scan(ScanError::Leaf { index, source }))?;
+                if leaf.header().class == ClassId::SYSTEM {
+                    return Err(ShredError::OwnLeaf(index));
+                }
             }
         }
         Ok(())
@@ -432,28 +525,26 @@ impl<W: Writer> Shredder<W> {
 
     /// Goes on from whatever step was the last one, to the end.
     fn carry_out(&mut self, group: &[Order]) -> Result<Vec<Outcome>, ShredError> {
-        if !self.writer.catch_up(self.works.reader.size()) {
+        if !self.writer.catch_up(self.works.newest.reader.size()) {
             return Err(ShredError::Behind);
         }
-        let vault = Arc::clone(&self.works.vault);
-        let mut vault = vault.lock().unwrap_or_else(PoisonError::into_inner);
+        let works = Arc::clone(&self.works);
+        let mut vault = works.vault.lock().unwrap_or_else(PoisonError::into_inner);
         let next = vault.next_epoch()?;
-        let effects: Vec<Effect> = group
-            .iter()
-            .map(|order| Effect::of(&self.works, &vault, &order.task))
-            .collect::<Result<_, _>>()?;
+        let effects: Vec<Effect> =
+            group.iter().map(|order| Effect::of(&works, &vault, &order.task)).collect::<Result<_, _>>()?;
         let announced = self.announce(group, &effects, next)?;
         self.destroy(&mut vault, &effects, next)?;
-        let mut dead = IndexSet::default();
         for order in group {
-            dead.extend(&effect::unreadable(&self.works, &order.task)?);
+            for (log, dead) in effect::unreadable(&self.works, &order.task)? {
+                log.lookup.forget(&dead)?;
+            }
         }
-        self.works.lookup.forget(&dead)?;
-        self.works.lookup.note_epoch(vault.epoch().get())?;
+        self.note_epoch(vault.epoch())?;
         let outcomes = self.conclude(group, &announced, vault.epoch())?;
         pending::remove(&*self.works.disk, &self.works.pending)?;
         let with = |(mut outcome, effect): (Outcome, Effect)| {
-            (outcome.held, outcome.gone) = (effect.held, effect.gone);
+            (outcome.held, outcome.gone) = (effect.held(), effect.gone);
             outcome
         };
         Ok(outcomes.into_iter().zip(effects).map(with).collect())
@@ -466,16 +557,17 @@ impl<W: Writer> Shredder<W> {
         effects: &[Effect],
         target: Epoch,
     ) -> Result<BTreeMap<String, u64>, ShredError> {
-        let open = self.works.lookup.open_shreds();
+        let newest = &self.works.newest.lookup;
+        let open = newest.open_shreds();
         let mut counts = BTreeMap::new();
         let mut intents = Vec::new();
         for (order, effect) in group.iter().zip(effects) {
             let request_id = order.request_id.clone();
             let count = match open.get(&request_id) {
                 Some(item) => item.count,
-                None if self.works.lookup.shredded(&request_id)?.is_some() => continue,
+                None if newest.shredded(&request_id)?.is_some() => continue,
                 None => {
-                    let (count, target_epoch) = (effect.dead.len() as u64, target.get());
+                    let (count, target_epoch) = (effect.dead(), target.get());
                     let item = ShredIntentItem { request_id: request_id.clone(), count, target_epoch };
                     intents.push((item, order.actor.clone()));
                     count
@@ -494,17 +586,16 @@ impl<W: Writer> Shredder<W> {
         if effects.iter().all(Effect::is_nothing) {
             return Ok(());
         }
-        let origin = self.works.keyring.origin();
-        let punctures: Vec<_> = effects.iter().flat_map(|effect| effect.punctures(origin)).collect();
+        let punctures: Vec<_> = effects.iter().flat_map(Effect::punctures).collect();
         let erased: Vec<_> = effects.iter().flat_map(|effect| effect.erased.iter().cloned()).collect();
-        let kept: Vec<_> = effects.iter().flat_map(|effect| effect.kept.iter().cloned()).collect();
+        let kept: Vec<_> = effects.iter().flat_map(Effect::kept).collect();
         let released: Vec<&str> = effects.iter().filter_map(|effect| effect.released.as_deref()).collect();
         let change = Change {
             punctures: &punctures,
             erased: &erased,
             set: &[],
             released: &released,
-            kept: Some((origin, &kept)),
+            kept: &kept,
             now_ms: self.now_ms(),
         };
         match vault.apply(&change, target) {
@@ -532,7 +623,16 @@ impl<W: Writer> Shredder<W> {
             })
             .collect();
         if !items.is_empty() {
-            self.writer.append(Command::keys_shredded(&items))?;
+            let released = group.iter().filter(|order| announced.contains_key(&order.request_id));
+            let released = released.filter_map(|order| match &order.task {
+                Task::Release { hold, leaves } => {
+                    Some((hold.as_str(), leaves.len() as u64, order.actor.clone()))
+                }
+                Task::Erase { .. } | Task::Expire { .. } => None,
+            });
+            let released =
+                released.map(|(hold, count, actor)| Command::hold_changed(false, hold, count, actor));
+            self.writer.append(Command::keys_shredded(&items).followed_by(released))?;
         }
         let mut outcomes = Vec::new();
         for order in group {
@@ -547,7 +647,7 @@ impl<W: Writer> Shredder<W> {
     /// Closes what was announced by a process whose order file is lost. Either the announced epoch was reached: then the
     /// keys are gone. Or it was not: then nothing was destroyed, and the log says so with a count of 0.
     fn settle_announced(&mut self) -> Result<usize, ShredError> {
-        let open = self.works.lookup.open_shreds();
+        let open = self.works.newest.lookup.open_shreds();
         if open.is_empty() {
             return Ok(0);
         }
@@ -563,18 +663,23 @@ impl<W: Writer> Shredder<W> {
     }
 
     fn outcome_in_log(&self, request_id: &str) -> Result<Option<Outcome>, ShredError> {
-        let Some(index) = self.works.lookup.shredded(request_id)? else { return Ok(None) };
-        let header = crate::months::header(&self.works.reader, index.get())?;
-        let item = header.clear.as_deref().and_then(|clear| KeyShreddedItem::decode(clear).ok());
-        Ok(item.filter(|item| item.request_id == request_id).map(|item| Outcome {
-            request_id: item.request_id,
-            shredded: item.count,
-            epoch: Some(item.epoch),
-            leaf: Some(index),
-            held: Vec::new(),
-            gone: 0,
-            repeated: true,
-        }))
+        for log in self.works.logs() {
+            let Some(index) = log.lookup.shredded(request_id)? else { continue };
+            let header = crate::months::header(&log.reader, index.get())?;
+            let item = header.clear.as_deref().and_then(|clear| KeyShreddedItem::decode(clear).ok());
+            if let Some(item) = item.filter(|item| item.request_id == request_id) {
+                return Ok(Some(Outcome {
+                    request_id: item.request_id,
+                    shredded: item.count,
+                    epoch: Some(item.epoch),
+                    leaf: Some(log.at(index.get())),
+                    held: Vec::new(),
+                    gone: 0,
+                    repeated: true,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     fn vault(&self) -> MutexGuard<'_, Vault> {

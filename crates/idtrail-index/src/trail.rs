@@ -6,11 +6,10 @@
 //! What the log holds is asked of the index; what was decided since stands in memory until the index knows it. If the
 //! index cannot answer, nothing is decided: a guess could give one event two places.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use idtrail_event::{EventId, GlobalCustomerId, time_text};
 use idtrail_identity::Recorded;
-use idtrail_identity::assertion::Assertion;
 use idtrail_identity::event::Derived;
 use idtrail_log::machine::{Decision, Machine, Moment, Planned};
 use idtrail_log::{OriginOrdinal, Reference};
@@ -21,7 +20,7 @@ use idtrail_vault::{Suppressed, Suppression};
 use crate::IndexError;
 use crate::ahead::Ahead;
 use crate::closing;
-use crate::command::{Body, Keys, Resolve, What};
+use crate::command::{Body, Keys, Resolve, Stated, What};
 pub use crate::command::{Command, Draft, Resolution};
 use crate::facts::{EventFacts, Facts, Hasher, ShredStep};
 use crate::identity::{Decided, Identity, Seen as Evidence, observation_id};
@@ -42,6 +41,26 @@ pub enum Refusal {
     Unavailable,
 }
 
+/// Late events of erased persons that were discarded: their places, and the cut-offs that they came too late for, by which
+/// an erasure is known. Clones are handles to the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Stragglers(Arc<Mutex<Vec<(LogIndex, u64)>>>);
+
+impl Stragglers {
+    fn add(&self, index: LogIndex, cutoff_ms: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((index, cutoff_ms));
+    }
+
+    /// Takes out those that stand below a size of the log: their cut-offs, milliseconds since 1970.
+    pub fn take(&self, size: TreeSize) -> Vec<u64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, left) = all.drain(..).partition(|(index, _)| index.get() < size.get());
+        *all = left;
+        let taken: Vec<(LogIndex, u64)> = taken;
+        taken.into_iter().map(|(_, cutoff_ms)| cutoff_ms).collect()
+    }
+}
+
 /// The trail's state. Includes decisions that are not durable yet.
 pub struct Trail {
     random: RandomPool,
@@ -55,6 +74,9 @@ pub struct Trail {
     base: u64,
     /// The indices of earlier logs, which are final, newest first.
     earlier: Vec<(OriginOrdinal, Lookup)>,
+    /// Where the leaves of earlier logs begin in identity's numbering, newest first.
+    bases: Vec<(OriginOrdinal, u64)>,
+    stragglers: Stragglers,
 }
 
 impl std::fmt::Debug for Trail {
@@ -82,7 +104,16 @@ impl Trail {
             ordinal: OriginOrdinal(0),
             base: 0,
             earlier: Vec::new(),
+            bases: Vec::new(),
+            stragglers: Stragglers::default(),
         }
+    }
+
+    /// Says who is told of late events that are discarded.
+    #[must_use]
+    pub fn telling(mut self, stragglers: Stragglers) -> Self {
+        self.stragglers = stragglers;
+        self
     }
 
     /// Says that the log continues earlier ones, oldest first, whose events are no less this trail's.
@@ -94,6 +125,7 @@ impl Trail {
     ) -> Self {
         self.ordinal = ordinal;
         for (ordinal, size, lookup) in earlier {
+            self.bases.insert(0, (ordinal, self.base));
             self.base += size.get();
             self.earlier.insert(0, (ordinal, lookup));
         }
@@ -103,6 +135,14 @@ impl Trail {
     /// Returns the number by which identity knows a leaf of this log: it counts on over all logs of the installation.
     fn number(&self, index: u64) -> LogIndex {
         LogIndex::new(self.base + index)
+    }
+
+    /// Returns the place of a leaf that identity knows by its number.
+    fn place(&self, number: LogIndex) -> Reference {
+        let own = std::iter::once((self.ordinal, self.base));
+        let found = own.chain(self.bases.iter().copied()).find(|(_, base)| number.get() >= *base);
+        let (origin, base) = found.unwrap_or((self.ordinal, self.base));
+        Reference { origin, index: LogIndex::new(number.get() - base.min(number.get())) }
     }
 
     fn seen(&self, keys: &Keys) -> Result<Option<(OriginOrdinal, Seen)>, IndexError> {
@@ -129,6 +169,11 @@ impl Trail {
 
     /// Returns what is answered to a repetition, or `None` for an event that was not there before.
     fn before(&self, keys: &Keys, at: Moment) -> Result<Option<TrailDecision>, IndexError> {
+        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
+        if erased == Some(Suppressed::Same) {
+            // First, for events of which only the staff section was destroyed: they still stand in the index.
+            return Ok(Some(Decision::Refuse(Refusal::Erased)));
+        }
         if let Some((origin, seen)) = self.seen(keys)? {
             let place = Reference { origin, index: LogIndex::new(seen.index) };
             return Ok(Some(if seen.content != keys.content {
@@ -139,7 +184,6 @@ impl Trail {
                 Decision::Refuse(Refusal::Earlier(place))
             }));
         }
-        let erased = self.suppression.find(keys.dedupe.as_bytes(), keys.content.as_bytes(), at.received_ms);
         Ok(erased.map(|erased| match erased {
             Suppressed::Same => Decision::Refuse(Refusal::Erased),
             Suppressed::Other => Decision::Refuse(Refusal::ErasedConflict),
@@ -159,8 +203,8 @@ impl Trail {
         if let Some(before) = self.before(&keys, at)? {
             return Ok(before);
         }
-        if self.is_straggler(&evidence, at) {
-            return Ok(self.straggler(at));
+        if let Some(cutoff_ms) = self.straggles(&evidence, at) {
+            return Ok(self.straggler(at, cutoff_ms));
         }
         let event_id = EventId::new(self.random.take());
         let decided = self.decide_identity(&keys, evidence, at, event_id);
@@ -174,15 +218,16 @@ impl Trail {
         if let Some(before) = self.before(&resolve.keys, at)? {
             return Ok(before);
         }
-        if self.is_straggler(&resolve.seen, at) {
+        if self.straggles(&resolve.seen, at).is_some() {
             return Ok(Decision::Refuse(Refusal::Erased));
         }
         let event_id = EventId::new(self.random.take());
-        let evidence = resolve.seen.clone();
+        let evidence = std::mem::take(&mut resolve.seen);
         let decided = self.decide_identity(&resolve.keys, evidence, at, event_id);
         // The event names its customer, as one that a client sends.
         resolve.keys.customer = Some(self.hasher.customer(&decided.subject.to_string()));
         let keys = resolve.keys.clone();
+        resolve.slip.write(&decided);
         let (body, _) = self
             .identity
             .read(|state| resolve.body(decided.subject, decided.decision.as_ref(), state.ruleset()));
@@ -192,31 +237,33 @@ impl Trail {
         Ok(Decision::Append(leaves))
     }
 
-    /// Tells whether an event is a late one of a person who was erased: it happened before the cut-off, and somebody or
-    /// something that it names was closed then.
-    fn is_straggler(&self, evidence: &Evidence, at: Moment) -> bool {
+    /// Returns the cut-off behind which an event comes too late: it happened before, and somebody or something that it names
+    /// was closed then. `None` for any other event.
+    fn straggles(&self, evidence: &Evidence, at: Moment) -> Option<u64> {
         if self.suppression.is_empty() {
-            return false;
+            return None;
         }
         let closed = |name: [u8; 32]| {
             let cutoff_ms = self.suppression.closed_until(&name, at.received_ms);
-            cutoff_ms.is_some_and(|cutoff_ms| evidence.time_ms < cutoff_ms)
+            cutoff_ms.filter(|cutoff_ms| evidence.time_ms < *cutoff_ms)
         };
-        let named = evidence.named.is_some_and(|gcid| closed(closing::customer(&gcid)));
-        named
-            || evidence.sightings.iter().any(|seen| {
+        let named = evidence.named.and_then(|gcid| closed(closing::customer(&gcid)));
+        named.or_else(|| {
+            evidence.sightings.iter().find_map(|seen| {
                 let kind = seen.identifier.kind;
-                let tokens = std::iter::once(&seen.identifier.token).chain(&seen.aliases);
-                tokens.into_iter().any(|token| closed(closing::identifier(kind, token)))
+                let mut tokens = std::iter::once(&seen.identifier.token).chain(&seen.aliases);
+                tokens.find_map(|token| closed(closing::identifier(kind, token)))
             })
+        })
     }
 
-    /// Acknowledges a late event with a leaf that holds nothing of it.
-    fn straggler(&mut self, at: Moment) -> TrailDecision {
+    /// Acknowledges a late event with a leaf that holds nothing of it, but says which erasure it came too late for.
+    fn straggler(&mut self, at: Moment, cutoff_ms: u64) -> TrailDecision {
         self.identity.skip(self.number(at.next.get()));
+        self.stragglers.add(at.next, cutoff_ms);
         let received_ms = at.received_ms;
         let event_id = EventId::new(self.random.take());
-        let draft = Body::straggler(received_ms).draft(received_ms, event_id, None, (0, None));
+        let draft = Body::straggler(received_ms, cutoff_ms).draft(received_ms, event_id, None, (0, None));
         Decision::Append(vec![Planned { draft, facts: Facts { received_ms, event: None, step: None } }])
     }
 
@@ -236,30 +283,40 @@ impl Trail {
         Ok(Decision::Append(leaves))
     }
 
-    fn decide_assertion(
-        &mut self,
-        assertion: &Assertion,
-        actor: Option<String>,
-        at: Moment,
-    ) -> Result<TrailDecision, IndexError> {
+    /// Decides what is stated about identities.
+    fn decide_statement(&mut self, stated: Stated, at: Moment) -> Result<TrailDecision, IndexError> {
+        let Stated { statement, actor, dedupe_id, keys } = stated;
+        if let Some((id, content)) = &keys
+            && let Some((number, same)) = self.identity.stated(id, content)
+        {
+            let place = self.place(number);
+            return Ok(if !same {
+                Decision::Refuse(Refusal::Conflict(place))
+            } else if place.origin == self.ordinal {
+                Decision::Existing(place.index)
+            } else {
+                Decision::Refuse(Refusal::Earlier(place))
+            });
+        }
         let event_id = EventId::new(self.random.take());
         let recorded = Recorded { index: self.number(at.next.get()), at_ms: at.received_ms };
-        let decision = match self.identity.assert(&self.hasher, (recorded, event_id), assertion) {
-            Ok(decision) => decision,
+        let events = match self.identity.state(&self.hasher, (recorded, event_id), &statement, keys) {
+            Ok(events) => events,
             Err(error) => {
-                tracing::info!(error = &error as &dyn std::error::Error, "an assertion was refused");
+                tracing::info!(error = &error as &dyn std::error::Error, "a statement was refused");
                 return Ok(Decision::Refuse(Refusal::Unavailable));
             }
         };
-        let (identity, _) = self.identity.read(|state| {
-            decision.events.first().map(|event| event.identity(state.ruleset())).unwrap_or_default()
-        });
-        let body = crate::assertion::body(assertion, &time_text(at.received_ms), identity);
-        let body = Body::asserted(&body, actor);
+        let (identity, _) = self
+            .identity
+            .read(|state| events.first().map(|event| event.identity(state.ruleset())).unwrap_or_default());
+        let identity = statement.approved(identity);
+        let body = statement.body(&time_text(at.received_ms), identity);
+        let body = Body::stated(statement.event_type(), &body, actor, dedupe_id);
         let keys = body.own_keys(&self.hasher);
         let mut leaves = Vec::with_capacity(2);
         self.plan(&mut leaves, body, keys, (event_id, None), at)?;
-        self.plan_events(&mut leaves, decision.events.get(1..).unwrap_or_default(), at)?;
+        self.plan_events(&mut leaves, events.get(1..).unwrap_or_default(), at)?;
         Ok(Decision::Append(leaves))
     }
 
@@ -402,9 +459,8 @@ impl Machine for Trail {
             What::Resolve(resolve) => {
                 self.decide_resolve(*resolve, at).unwrap_or_else(|error| unavailable(&error))
             }
-            What::Assert(assert) => {
-                let (assertion, actor) = *assert;
-                self.decide_assertion(&assertion, actor, at).unwrap_or_else(|error| unavailable(&error))
+            What::State(stated) => {
+                self.decide_statement(*stated, at).unwrap_or_else(|error| unavailable(&error))
             }
             What::Once(once) => self.decide_once(*once, at).unwrap_or_else(|error| unavailable(&error)),
             What::Access(leaves) => self.access(leaves, at).unwrap_or_else(|error| unavailable(&error)),

@@ -43,6 +43,13 @@ impl Clock for OsClock {
     }
 }
 
+/// Returns how many nanoseconds this thread has been running. What other threads and processes take of a core does not
+/// count, so two readings tell a slow piece of work from one that was interrupted.
+pub fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
 /// The kernel's random number generator.
 #[derive(Debug, Default)]
 pub struct OsEntropy;

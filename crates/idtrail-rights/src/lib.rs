@@ -25,6 +25,7 @@ mod id;
 mod item;
 pub mod package;
 mod plan;
+pub mod portability;
 pub mod records;
 pub mod report;
 mod settings;

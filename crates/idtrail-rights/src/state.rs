@@ -202,7 +202,11 @@ pub const TRANSITIONS: &[Transition] = &[
     row(&[S::Planned], Step("DSR_APPROVED"), S::ApprovalPending),
     stays(&[S::ApprovalPending], "DSR_APPROVED2"),
     row(&[S::Planned, S::ApprovalPending], Enough, S::Approved),
-    row(&[S::Planned, S::ApprovalPending, S::Approved], Step("DSR_PLAN_INVALIDATED"), S::Verified),
+    row(
+        &[S::Planned, S::ApprovalPending, S::Approved, S::Collecting],
+        Step("DSR_PLAN_INVALIDATED"),
+        S::Verified,
+    ),
     stays(RUNNING, "DSR_HOLD_SET"),
     stays(RUNNING, "DSR_HOLD_RELEASED"),
     row(&[S::ClosedPartial], Step("DSR_HOLD_RELEASED"), S::Executing),

@@ -239,6 +239,15 @@ pub struct Rights {
     /// Days for which a copy of the vault or of its keys may last outside this installation, in backups or in a key
     /// service; certificates say that nothing can be brought back after them. 0 to 3650. Default: 35.
     pub copies_days: Option<u64>,
+    /// File with the records of processing (Art. 30) as JSON, from which the information of Art. 15 follows. Without it
+    /// requests for access are refused. Default: none.
+    pub records: Option<PathBuf>,
+    /// Hours for which a person can fetch their package. 1 to 8760. Default: 168.
+    pub link_hours: Option<u64>,
+    /// How often a package can be fetched. 1 to 1000. Default: 5.
+    pub link_fetches: Option<u64>,
+    /// Seconds until a system that did not answer is asked again; doubled each time. 1 to 3600. Default: 30.
+    pub retry_seconds: Option<u64>,
 }
 
 /// The section `[batch]`.
@@ -310,6 +319,9 @@ pub struct Identity {
     /// File with the salt of hashes in events whose `hashScheme` is none of `legacy_hash`: SHA-256 of the value with the salt
     /// behind it. With it such events join whoever shows the value. Line ends at its end do not count. Default: no salt.
     pub event_salt_file: Option<PathBuf>,
+    /// Whether statements about identities and changes of the rules need a second data protection officer, who approves what
+    /// the first one proposed. Default: `false`.
+    pub four_eyes: Option<bool>,
     /// How other systems hash identifiers; `[[identity.legacy_hash]]`, one section each. Default: none.
     pub legacy_hash: Option<Vec<LegacyHash>>,
 }

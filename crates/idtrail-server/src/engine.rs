@@ -30,20 +30,21 @@ use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError, TrailSealer};
-use idtrail_index::shred::{ShredError, Works};
-use idtrail_index::trail::{Command, Refusal, Trail};
+use idtrail_index::shred::{ShredError, ShredLog, Works};
+use idtrail_index::trail::{Command, Refusal, Stragglers, Trail};
 use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
 use idtrail_log::shell::{Follower, Limits, Log};
 use idtrail_log::{LogError, OriginOrdinal, Reference};
-use idtrail_port::{Clock, Disk, DiskLock, Entropy, create_dir_durable};
+use idtrail_port::{Clock, Disk, DiskLock, Entropy, RandomPool, create_dir_durable};
 use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
 
 use self::access::AccessLog;
 use self::origins::{Earlier, Kind, Line, Place, Reading, View};
+use self::proposals::Proposals;
 use self::second::Second;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::settings::{BatchSettings, PiiMode, Settings};
@@ -52,7 +53,10 @@ pub mod access;
 pub mod backup;
 pub mod identity;
 pub mod index;
+mod loose;
 pub mod origins;
+pub mod proposals;
+pub mod quarantined;
 pub mod retention;
 pub mod rights;
 mod second;
@@ -270,6 +274,8 @@ impl Gathered {
 /// An open installation.
 pub struct Engine {
     ports: Ports,
+    fresh_ids: Mutex<RandomPool>,
+    proposals: Proposals,
     origin: String,
     rules: Rules,
     hasher: Arc<Hasher>,
@@ -282,6 +288,7 @@ pub struct Engine {
     /// The logs before this one, oldest first.
     earlier: Arc<[Earlier]>,
     numbering: Numbering,
+    stragglers: Stragglers,
     log: Arc<Log<Trail>>,
     desk: shred::Desk,
     access: Arc<AccessLog>,
@@ -290,9 +297,11 @@ pub struct Engine {
     certificate_signer: SignerKey,
     rights_keys: Keyring,
     verifier: VerifierKey,
+    /// The keys that signed the log before.
+    retired: Vec<VerifierKey>,
     issuer_seed: Secret32,
     sinks_secret: Secret32,
-    quarantine: Quarantine,
+    quarantine: Arc<Quarantine>,
     batch: BatchSettings,
     opened: Opened,
     /// Puts an end to the thread that keeps the high-water mark.
@@ -352,7 +361,9 @@ impl Engine {
         let (earlier, numbering) =
             Earlier::open_all(&ports, settings, (&vault, &hasher), kind, Some(&identity))?;
         let earlier = earlier.into();
-        let mut state = State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering };
+        let stragglers = Stragglers::default();
+        let mut state =
+            State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering, stragglers };
         let options = Options {
             dir: &log_dir,
             origin,
@@ -361,6 +372,7 @@ impl Engine {
         };
         let signer = SignerKey::from_seed(origin, seed.expose())?;
         let verifier = signer.verifier();
+        let retired = place.verifiers(&vault)?.into_iter().skip(1).map(|(key, _)| key).collect();
         let (committer, opened) =
             recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
                 state.read(index, bytes)
@@ -389,9 +401,11 @@ impl Engine {
             vault.index_key().expose(),
             Arc::clone(&state.hasher),
             settings.quarantine,
+            (vault.suppression(), u64::try_from(ports.clock.wall_ms()).unwrap_or(0)),
         )?;
+        let quarantine = Arc::new(quarantine);
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
-        let desk = state.desk(&ports, settings, vault, &log, &access)?;
+        let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine))?;
         let readers = [(origin, log.reader()), (access.origin(), access.reader())];
         let marker =
             start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
@@ -411,6 +425,7 @@ impl Engine {
             number,
             earlier: state.earlier,
             numbering: state.numbering,
+            stragglers: state.stragglers,
             log,
             desk,
             access,
@@ -419,6 +434,7 @@ impl Engine {
             certificate_signer,
             rights_keys,
             verifier,
+            retired,
             issuer_seed,
             sinks_secret,
             quarantine,
@@ -427,6 +443,8 @@ impl Engine {
             marker: Mutex::new(Some(marker)),
             log_dir,
             _lock: lock,
+            proposals: Proposals::new(settings.identity.four_eyes),
+            fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
             ports,
         })
     }
@@ -444,6 +462,7 @@ impl Engine {
             reader: self.log.reader(),
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         };
         Line::new(&self.earlier, newest)
     }
@@ -491,6 +510,11 @@ impl Engine {
     /// Returns how identity counts the leaves of all logs.
     pub fn numbering(&self) -> &Numbering {
         &self.numbering
+    }
+
+    /// Returns the late events of erased persons that were discarded since somebody asked.
+    pub(crate) fn stragglers(&self) -> &Stragglers {
+        &self.stragglers
     }
 
     /// Returns the place and the log of a leaf that identity knows by its number.
@@ -588,9 +612,17 @@ impl Engine {
         &self.evidence_signer
     }
 
-    /// Returns the key that signs certificates about requests in a log; `None` for an earlier log, which signs no more.
+    /// Returns the key that signs certificates about requests in a log; `None` if there is no such log.
     pub(crate) fn certificate_signer(&self, log: OriginOrdinal) -> Option<&SignerKey> {
-        (log == self.ordinal()).then_some(&self.certificate_signer)
+        if log == self.ordinal() {
+            return Some(&self.certificate_signer);
+        }
+        self.earlier.iter().find(|one| one.number == log.0).map(|one| &one.certificate_signer)
+    }
+
+    /// Returns the key that verifies the newest log's checkpoints.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
     }
 
     /// Returns the keys of the sealed records of requests.
@@ -601,9 +633,9 @@ impl Engine {
     /// Returns the policy of somebody who pins the keys of all logs of the installation and asks for no witness.
     pub fn policy(&self) -> Policy {
         let mut policy = Policy::log_only(self.verifier.clone());
-        for earlier in &*self.earlier {
-            // Refused only if it is there already, and each log has a name of its own.
-            let _ = policy.add_log(earlier.verifier.clone(), None);
+        for key in self.retired.iter().chain(self.earlier.iter().flat_map(|one| &one.verifiers)) {
+            // Refused only if it is there already.
+            let _ = policy.add_log(key.clone(), None);
         }
         policy
     }
@@ -619,8 +651,18 @@ impl Engine {
     }
 
     /// Returns the events that were refused but are kept.
-    pub fn quarantine(&self) -> &Quarantine {
+    pub fn quarantine(&self) -> &Arc<Quarantine> {
         &self.quarantine
+    }
+
+    /// Returns what waits for a second person.
+    pub fn proposals(&self) -> &Proposals {
+        &self.proposals
+    }
+
+    /// Returns a random id that nothing else has.
+    pub(crate) fn fresh_id(&self) -> [u8; 16] {
+        self.fresh_ids.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the wall time in milliseconds since 1970.
@@ -706,6 +748,7 @@ struct State {
     /// The logs of the same kind before this one, oldest first.
     earlier: Arc<[Earlier]>,
     numbering: Numbering,
+    stragglers: Stragglers,
 }
 
 impl State {
@@ -740,7 +783,7 @@ impl State {
         );
         let earlier =
             self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.size, one.lookup.clone()));
-        let trail = trail.continuing(OriginOrdinal(self.number), earlier);
+        let trail = trail.continuing(OriginOrdinal(self.number), earlier).telling(self.stragglers.clone());
         let newest_ms = self.lookups().map(Lookup::received_ms).max().unwrap_or(0);
         let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
         if clock.wall_step_ms() < -1000 {
@@ -771,24 +814,26 @@ impl State {
         settings: &Settings,
         vault: Vault,
         log: &Arc<Log<Trail>>,
-        access: &Arc<AccessLog>,
+        (access, quarantine): (&Arc<AccessLog>, &Arc<Quarantine>),
     ) -> Result<shred::Desk, ShredError> {
         let works = Works {
             disk: Arc::clone(&ports.disk),
             clock: Arc::clone(&ports.clock),
             pending: shredding_path(&settings.data_dir),
-            reader: Arc::clone(log.reader()),
-            keyring: self.keyring.clone(),
+            newest: ShredLog {
+                ordinal: OriginOrdinal(self.number),
+                reader: Arc::clone(log.reader()),
+                keyring: self.keyring.clone(),
+                lookup: self.lookup.clone(),
+            },
+            earlier: self.earlier.iter().map(Earlier::to_shred).collect(),
             hasher: Arc::clone(&self.hasher),
-            lookup: self.lookup.clone(),
             vault: Arc::new(Mutex::new(vault)),
             suppression_ms: settings.retention.suppression_ms,
         };
         let retention = shred::Retention {
             automatic: settings.retention.automatic,
             clock: Arc::clone(&ports.clock),
-            keyring: self.keyring.clone(),
-            reader: Arc::clone(log.reader()),
             refold: Some(identity::Refold {
                 identity: self.identity.clone(),
                 hasher: Arc::clone(&self.hasher),
@@ -798,7 +843,8 @@ impl State {
                 numbering: self.numbering.clone(),
             }),
         };
-        let second = Second::open((&works, log, &self.earlier), access, settings, retention.automatic)?;
+        let second =
+            Second::open((&works, log, &self.earlier), (access, quarantine), settings, retention.automatic)?;
         shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)
     }
 }

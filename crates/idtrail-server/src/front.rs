@@ -1,8 +1,8 @@
 //! Answers requests, whatever they came over.
 //!
-//! Posting one event is most of the work of this server, so that one route is taken out before the router: no
-//! routing table, no boxed bodies, no layers. It behaves exactly as the same route inside the router does, and
-//! everything else goes there. A panic in a handler is answered 500 and the connection lives on.
+//! Posting one event, and asking whose one interaction is, is most of the work of this server. These two routes are
+//! taken out before the router: no routing table, no boxed bodies, no layers. They behave exactly as the same routes
+//! inside the router do, and everything else goes there. A panic in a handler is answered 500 and the connection lives on.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
-use crate::api::{self, AppState, events};
+use crate::api::{self, AppState, events, identity};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem, REQUEST_ID_HEADER};
 
@@ -25,6 +25,13 @@ use crate::problem::{self, Problem, REQUEST_ID_HEADER};
 pub(crate) struct Front {
     state: AppState,
     router: Router,
+}
+
+/// The routes that are answered before the router.
+#[derive(Clone, Copy)]
+enum Busy {
+    Ingest,
+    Resolve,
 }
 
 /// An answer of either way.
@@ -47,15 +54,19 @@ impl Front {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        if request.method() == Method::POST && request.uri().path() == events::PATH {
-            return self.ingest(request).await;
+        if request.method() == Method::POST {
+            match request.uri().path() {
+                events::PATH => return self.busy(request, Busy::Ingest).await,
+                identity::PATH => return self.busy(request, Busy::Resolve).await,
+                _ => {}
+            }
         }
         match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response.map(Either::Right),
         }
     }
 
-    async fn ingest<B>(&self, request: Request<B>) -> Answer
+    async fn busy<B>(&self, request: Request<B>, route: Busy) -> Answer
     where
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: Into<axum::BoxError>,
@@ -63,7 +74,13 @@ impl Front {
         let envelope = self.state.envelope();
         let id = envelope.ids.next();
         let (parts, body) = request.into_parts();
-        let taking = AssertUnwindSafe(events::ingest(&self.state, &parts.headers, body)).catch_unwind();
+        let taking = async {
+            match route {
+                Busy::Ingest => events::ingest(&self.state, &parts.headers, body).await,
+                Busy::Resolve => identity::ask(&self.state, &parts.headers, body).await,
+            }
+        };
+        let taking = AssertUnwindSafe(taking).catch_unwind();
         let taken = match parts.headers.get("traceparent").and_then(problem::trace_id) {
             None => taking.await,
             Some(trace_id) => {
@@ -72,7 +89,13 @@ impl Front {
             }
         };
         let mut response = match taken.unwrap_or_else(|_| Err(Problem::internal())) {
-            Ok((status, receipt)) => receipt_of(status, receipt),
+            Ok((status, json)) => {
+                let mut response = json_of(status, json);
+                if matches!(route, Busy::Resolve) {
+                    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
+                response
+            }
             Err(problem) => {
                 let mut response = Response::new(Body::empty());
                 problem.render(&mut response, Some(id.as_str()));
@@ -89,8 +112,8 @@ impl Front {
     }
 }
 
-fn receipt_of(status: StatusCode, receipt: Bytes) -> Answer {
-    let mut response = Response::new(Either::Left(Full::new(receipt)));
+fn json_of(status: StatusCode, json: Bytes) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(json)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -96,9 +96,15 @@ codes! {
     /// The same id came before with other content.
     Conflict = "conflict", CONFLICT, false, "Conflict",
         "An event with the same idempotency key or event id, but other content, is already in the log. The first one stays; this one was set aside. Give each event an id of its own and send the identical content when you repeat it.";
+    /// It was there, and is no longer.
+    Gone = "gone", GONE, false, "No longer there",
+        "What this address led to was there for a time or a number of fetches, and that has ended. Ask whoever gave you the address for another one.";
     /// The body is too long.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, false, "Too large",
         "The body or one of its events is longer than allowed. `detail` states the limit and the size, in bytes. Send less, or split a batch.";
+    /// The bytes that are wanted are not there.
+    RangeNotSatisfiable = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, false, "Range not satisfiable",
+        "The header `Range` asks for bytes behind the end of the file, so there is nothing left to fetch. `Content-Range` states how long the file is.";
     /// The body is of another media type than the route reads.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false, "Unsupported media type",
         "The header `Content-Type` is missing or names a media type that this route does not read. Most routes read `application/json`.";
@@ -259,6 +265,12 @@ impl Problem {
     #[must_use]
     pub const fn conflict(detail: &'static str) -> Self {
         Self::new(Code::Conflict, detail)
+    }
+
+    /// Something was there and is no longer (410).
+    #[must_use]
+    pub const fn gone(detail: &'static str) -> Self {
+        Self::new(Code::Gone, detail)
     }
 
     /// Something is too long (413): its size, if known, and the limit, in bytes.

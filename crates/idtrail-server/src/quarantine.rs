@@ -21,6 +21,7 @@ use hmac::{Hmac, Mac as _};
 use idtrail_event::{Dedupe, DedupeKind, DedupeValue, Rejected, SourceCode};
 use idtrail_index::facts::{Hasher, Key};
 use idtrail_port::{Disk, Entropy, Open, Privacy, create_dir_durable, read_whole, write_atomic};
+use idtrail_vault::{ErasedEvent, Suppression};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
@@ -238,7 +239,8 @@ impl std::fmt::Debug for Quarantine {
 }
 
 impl Quarantine {
-    /// Opens the quarantine in a data directory and reads what is in it. `secret` is a secret of the vault from which
+    /// Opens the quarantine in a data directory and reads what is in it; what was destroyed and came back out of a backup
+    /// is destroyed again. `secret` is a secret of the vault from which
     /// the keys are derived.
     ///
     /// # Errors
@@ -249,6 +251,7 @@ impl Quarantine {
         secret: &[u8; 32],
         hasher: Arc<Hasher>,
         settings: QuarantineSettings,
+        (suppression, now_ms): (&Suppression, u64),
     ) -> Result<Self, QuarantineError> {
         let dir = data_dir.join("quarantine");
         let failed = |source| QuarantineError::Disk { path: dir.clone(), source };
@@ -282,6 +285,11 @@ impl Quarantine {
                         Err(QuarantineError::Damaged { .. }) => damaged(),
                         Err(error) => return Err(error),
                     };
+                    let gone = new.removal(id, summary.received_ms);
+                    if suppression.find(&gone, &[0; 32], now_ms).is_some() {
+                        new.destroy(&new.path(id))?;
+                        continue;
+                    }
                     new.known().insert(id, summary);
                 }
                 // A write that a crash cut short; its sender was never told that it is kept.
@@ -373,6 +381,23 @@ impl Quarantine {
             Err(error) => return Err(self.failed(&path, error)),
         };
         self.unseal(id, &bytes).map(Some).ok_or(QuarantineError::Damaged { id })
+    }
+
+    /// Returns what the vault has to remember of entries before they are destroyed.
+    pub fn removals(&self, ids: &[QuarantineId]) -> Vec<ErasedEvent> {
+        let known = self.known();
+        let entry = |id: &QuarantineId| {
+            let summary = known.entries.get(id)?;
+            let dedupe = self.removal(*id, summary.received_ms);
+            // A damaged file opens nowhere else either.
+            Some(ErasedEvent { dedupe, content: [0; 32], expires_ms: summary.expires_ms? })
+        };
+        ids.iter().filter_map(entry).collect()
+    }
+
+    /// Names an entry among what the vault remembers; the same event that is refused and kept once more is another one.
+    fn removal(&self, id: QuarantineId, received_ms: u64) -> [u8; 32] {
+        self.keyed(&[b"removed", &id.0, &received_ms.to_be_bytes()])
     }
 
     /// Destroys an entry; false if there was none.

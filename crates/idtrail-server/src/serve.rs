@@ -195,6 +195,11 @@ impl Server {
         self.state.sinks()
     }
 
+    /// Returns the requests of data subjects.
+    pub(crate) fn rights(&self) -> &Arc<Rights> {
+        self.state.rights()
+    }
+
     /// Returns what makes the server read its certificate again at once.
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.reload)

@@ -23,10 +23,12 @@ use crate::config::{Config, SecretSource};
 mod effective;
 mod identity;
 mod network;
+mod rights;
 mod sinks;
 pub use identity::{IdentitySettings, LegacyHashSettings};
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};
+pub use rights::RightsSettings;
 pub use sinks::SinkApiSettings;
 pub(crate) use sinks::{
     Wrong as SinkWrong, check as check_sink, read as read_sink, share_place, wrong as sink_wrong,
@@ -114,15 +116,6 @@ pub struct RetentionSettings {
     pub automatic: bool,
     /// Milliseconds for which the repetition of an erased event is recognised.
     pub suppression_ms: u64,
-}
-
-/// Requests of data subjects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RightsSettings {
-    /// Milliseconds between the approval of an erasure and its beginning.
-    pub grace_ms: u64,
-    /// Milliseconds for which copies of the vault may last elsewhere.
-    pub copies_ms: u64,
 }
 
 /// Where the vault keeps its anchors and copies.
@@ -329,12 +322,7 @@ impl Settings {
                         366,
                     )?,
             },
-            rights: RightsSettings {
-                grace_ms: 3_600_000
-                    * check.range::<u64>("rights.grace_hours", rights.grace_hours, 24, 0, 720)?,
-                copies_ms: DAY_MS
-                    * check.range::<u64>("rights.copies_days", rights.copies_days, 35, 0, 3650)?,
-            },
+            rights: check.rights(rights)?,
             batch: BatchSettings {
                 bytes_max: check.range("batch.bytes_max", batch.bytes_max, 16_777_216, 1024, 268_435_456)?,
                 events_max: check.range("batch.events_max", batch.events_max, 5000, 1, 100_000)?,

@@ -3,7 +3,8 @@
 //! ```text
 //! 0 tenant tstr · 1 dedupe key bstr32 · 2 index key bstr32 · 3 issuer seed bstr32
 //! 4 peppers {version uint => bstr32, ascending, at least one}
-//! 5 origins [{0 name tstr, 1 signing seed bstr32, 2 tree I bstr, 3 tree P bstr}, oldest first]
+//! 5 origins [{0 name tstr, 1 signing seed bstr32, 2 tree I bstr, 3 tree P bstr,
+//!             4 retired keys [[public bstr32, size uint]*, oldest first] only if there are any}, oldest first]
 //! 6 suppression {0 key bstr32, 1 entries bstr: (name 32 ‖ content 32 ‖ expiry u64)*, by name}   only if there are any
 //! 7 holds [{0 id tstr, 1 origin tstr, 2 set ms uint, 3 key bstr32, 4 indices bstr: u64*, rising,
 //!           5 kept bstr: (index u64 ‖ section ‖ wrapped key 48)*, rising}]                      only if there are any
@@ -24,6 +25,15 @@ use crate::hold::{Hold, ID_BYTES_MAX, KEPT_BYTES, SEALED_BYTES, section_byte, se
 use crate::suppression::{Entries, Entry};
 use crate::{KeyTree, Secret32, TreeKind, VaultError};
 
+/// A key that signed an origin's trees once. Its private part is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredKey {
+    /// The public key (Ed25519).
+    pub public: [u8; 32],
+    /// The last size of the tree that it signed.
+    pub size: u64,
+}
+
 /// The secrets of one origin.
 #[derive(Clone, Debug)]
 pub(crate) struct OriginSecrets {
@@ -31,6 +41,7 @@ pub(crate) struct OriginSecrets {
     pub(crate) signing_seed: Secret32,
     pub(crate) index: Arc<KeyTree>,
     pub(crate) period: Arc<KeyTree>,
+    pub(crate) retired: Vec<RetiredKey>,
 }
 
 /// Everything in the vault. A clone shares the trees.
@@ -57,12 +68,18 @@ const ORIGIN_KEYS: u64 = 4;
 const FIXED_BYTES: usize = 512;
 const PEPPER_BYTES: usize = 40;
 const ORIGIN_BYTES: usize = 128;
+const RETIRED_BYTES: usize = 48;
+const KEY_RETIRED: u64 = 4;
 
 impl Contents {
     /// Returns `head` zero bytes, the CBOR map, and room for `tail` more bytes.
     pub(crate) fn encode(&self, head: usize, tail: usize) -> Zeroizing<Vec<u8>> {
         let origins = self.origins.iter().map(|origin| {
-            ORIGIN_BYTES + origin.name.len() + origin.index.encoded_len() + origin.period.encoded_len()
+            ORIGIN_BYTES
+                + RETIRED_BYTES * origin.retired.len()
+                + origin.name.len()
+                + origin.index.encoded_len()
+                + origin.period.encoded_len()
         });
         let holds = self.holds.iter().map(|hold| {
             let lists = hold.indices.len() * 8 + hold.kept.len() * KEPT_BYTES;
@@ -95,10 +112,17 @@ impl Contents {
         }
         to.u8(5)?.array(self.origins.len() as u64)?;
         for origin in &self.origins {
-            to.map(ORIGIN_KEYS)?.u8(0)?.str(&origin.name)?.u8(1)?.bytes(origin.signing_seed.expose())?;
+            let keys = ORIGIN_KEYS + u64::from(!origin.retired.is_empty());
+            to.map(keys)?.u8(0)?.str(&origin.name)?.u8(1)?.bytes(origin.signing_seed.expose())?;
             for (key, tree) in (2..).zip([&origin.index, &origin.period]) {
                 to.u8(key)?.bytes_len(tree.encoded_len() as u64)?;
                 tree.encode(to.writer_mut());
+            }
+            if !origin.retired.is_empty() {
+                to.u64(KEY_RETIRED)?.array(origin.retired.len() as u64)?;
+                for key in &origin.retired {
+                    to.array(2)?.bytes(&key.public)?.u64(key.size)?;
+                }
             }
         }
         self.write_suppression(to)?;
@@ -237,7 +261,7 @@ fn read_holds(from: &mut Decoder<'_>) -> Result<Vec<Hold>, VaultError> {
     let mut holds: Vec<Hold> = Vec::new();
     for _ in 0..from.array().map_err(malformed)?.ok_or(VaultError::Body("an array has no length"))? {
         let hold = read_hold(from)?;
-        if holds.iter().any(|other| other.id == hold.id) {
+        if holds.iter().any(|other| other.id == hold.id && other.origin == hold.origin) {
             return Err(VaultError::Body("a hold occurs twice"));
         }
         holds.push(hold);
@@ -281,7 +305,10 @@ fn read_hold(from: &mut Decoder<'_>) -> Result<Hold, VaultError> {
 
 impl OriginSecrets {
     fn read(from: &mut Decoder<'_>) -> Result<Self, VaultError> {
-        expect(from.map(), &Some(ORIGIN_KEYS), "an origin has an unknown number of keys")?;
+        let keys = from.map().map_err(malformed)?.and_then(|keys| keys.checked_sub(ORIGIN_KEYS));
+        let Some(optional @ 0..=1) = keys else {
+            return Err(VaultError::Body("an origin has an unknown number of keys"));
+        };
         key(from, 0)?;
         let name = from.str().map_err(malformed)?.to_owned();
         key(from, 1)?;
@@ -290,7 +317,18 @@ impl OriginSecrets {
         let index = tree(from, TreeKind::Index)?;
         key(from, 3)?;
         let period = tree(from, TreeKind::Period)?;
-        Ok(Self { name, signing_seed, index, period })
+        let mut retired = Vec::new();
+        if optional == 1 {
+            key(from, KEY_RETIRED)?;
+            let count = from.array().map_err(malformed)?.filter(|count| *count > 0);
+            for _ in 0..count.ok_or(VaultError::Body("the list of retired keys is empty"))? {
+                expect(from.array(), &Some(2), "a retired key is not whole")?;
+                let public = from.bytes().map_err(malformed)?.try_into();
+                let public = public.map_err(|_| VaultError::Body("a retired key is not 32 bytes long"))?;
+                retired.push(RetiredKey { public, size: from.u64().map_err(malformed)? });
+            }
+        }
+        Ok(Self { name, signing_seed, index, period, retired })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Holds: leaves that must stay readable although their time has come, and the keys that keep them so.
 //!
-//! A hold names log indices of one origin and has a random key of its own. Before the secret of a class and month is
+//! A hold names log indices of one origin and has a random key of its own. One that concerns several origins is a hold of
+//! the same name in each of them. Before the secret of a class and month is
 //! destroyed, the keys of the held leaves in it are wrapped under each hold's key; from then on they are read from
 //! here. A release drops the hold's key and all that it wrapped with the next epoch, so that nobody can open those
 //! leaves any more.
@@ -146,9 +147,13 @@ pub(crate) fn change_holds(
     entropy: &dyn Entropy,
 ) -> Result<(), VaultError> {
     for id in change.released {
-        let at = contents.holds.iter().position(|hold| hold.id == *id);
-        contents.holds.remove(at.ok_or_else(|| VaultError::UnknownHold((*id).to_owned()))?);
+        let before = contents.holds.len();
+        contents.holds.retain(|hold| hold.id != *id);
+        if contents.holds.len() == before {
+            return Err(VaultError::UnknownHold((*id).to_owned()));
+        }
     }
+    let known: Vec<String> = contents.holds.iter().map(|hold| hold.id.clone()).collect();
     for new in change.set {
         if new.id.is_empty()
             || new.id.len() > ID_BYTES_MAX
@@ -156,7 +161,10 @@ pub(crate) fn change_holds(
         {
             return Err(VaultError::Name("a hold has 1 to 64 visible ASCII characters"));
         }
-        if contents.holds.iter().any(|hold| hold.id == new.id) {
+        // A name is given once: all its parts are set by one change.
+        if known.iter().any(|hold| hold == new.id)
+            || contents.holds.iter().any(|hold| hold.id == new.id && hold.origin == new.origin)
+        {
             return Err(VaultError::HoldExists(new.id.to_owned()));
         }
         let Some(origin) = contents.origins.iter().find(|origin| origin.name == new.origin) else {
@@ -187,8 +195,8 @@ pub(crate) fn change_holds(
         }
         contents.holds.push(hold);
     }
-    if let Some((origin, kept)) = change.kept {
-        for hold in contents.holds.iter_mut().filter(|hold| hold.origin == origin) {
+    for (origin, kept) in change.kept {
+        for hold in contents.holds.iter_mut().filter(|hold| hold.origin == *origin) {
             kept.iter().for_each(|kept| hold.keep(kept));
         }
     }

@@ -25,6 +25,7 @@ mod suppression;
 mod tree;
 mod vault;
 
+pub use contents::RetiredKey;
 pub use epoch::Epoch;
 pub use error::{ErrorKind, KeyError, TreeError, VaultError};
 pub use ggm::{DEPTH_MAX, TreeKind};

@@ -232,21 +232,33 @@ impl Store {
         self.paths.anchors.iter().map(|path| Cell::read(&*self.disk, path)).collect()
     }
 
-    /// Returns the newest epoch in any cell.
+    /// Returns the newest epoch in any cell. A slot that another KEK wraps is passed over if a newer one is ours: then a
+    /// change of the KEK was cut short, and the older slot is about to be erased.
     fn anchored(&self, cells: &[Cell]) -> Result<Option<Anchored>, VaultError> {
         let mut newest: Option<Anchored> = None;
+        let mut others: Option<(VaultId, Epoch, &Path)> = None;
         for cell in cells {
             for slot in cell.slots() {
-                if newest.as_ref().is_some_and(|newest| newest.id != slot.id) {
+                let other = others.filter(|(id, ..)| *id != slot.id);
+                if other.is_some() || newest.as_ref().is_some_and(|newest| newest.id != slot.id) {
                     return Err(VaultError::Foreign(cell.path.clone()));
                 }
-                let key = slot.unwrap(&self.kek).ok_or_else(|| VaultError::WrongKek(cell.path.clone()))?;
+                let Some(key) = slot.unwrap(&self.kek) else {
+                    if others.is_none_or(|(_, epoch, _)| epoch < slot.epoch) {
+                        others = Some((slot.id, slot.epoch, &cell.path));
+                    }
+                    continue;
+                };
                 if newest.as_ref().is_none_or(|newest| newest.epoch < slot.epoch) {
                     newest = Some(Anchored { id: slot.id, epoch: slot.epoch, key });
                 }
             }
         }
-        Ok(newest)
+        match (newest, others) {
+            (Some(newest), Some((_, epoch, _))) if epoch < newest.epoch => Ok(Some(newest)),
+            (_, Some((.., path))) => Err(VaultError::WrongKek(path.to_owned())),
+            (newest, None) => Ok(newest),
+        }
     }
 
     /// Looks for traces of an epoch that the anchors have forgotten. One more than theirs is an unfinished write.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use idtrail_tlog::{Hash, Policy};
+use idtrail_tlog::{Hash, Policy, VerifierKey};
 use serde_json::{Map, Value};
 
 use crate::event::{self, Checked, Trees};
@@ -95,12 +95,22 @@ pub(crate) fn policy_of(receipt: &Map<String, Value>, policy: &Policy) -> Option
     if policy.logs().iter().any(|log| log.key.name() == origin) {
         return None;
     }
-    let mut keys = policy.logs().iter().filter_map(|log| access_key(&log.key));
-    keys.find(|key| key.name() == origin).map(Policy::log_only)
+    let keys = policy.logs().iter().filter_map(|log| access_key(&log.key));
+    any_of(keys.filter(|key| key.name() == origin))
 }
 
 /// Returns a policy with the key of the access log of a log, from the pinned key of that log.
 fn policy_for(policy: &Policy, log: &str) -> Option<Policy> {
-    let mut keys = policy.logs().iter().filter(|pinned| pinned.key.name() == log);
-    keys.find_map(|pinned| access_key(&pinned.key)).map(Policy::log_only)
+    let keys = policy.logs().iter().filter(|pinned| pinned.key.name() == log);
+    any_of(keys.filter_map(|pinned| access_key(&pinned.key)))
+}
+
+/// Returns the policy that trusts each of these keys: a log whose key was rotated has several. `None` without any.
+fn any_of(mut keys: impl Iterator<Item = VerifierKey>) -> Option<Policy> {
+    let mut policy = Policy::log_only(keys.next()?);
+    for key in keys {
+        // Refused only if it is there already, or beyond a thousand.
+        let _ = policy.add_log(key, None);
+    }
+    Some(policy)
 }

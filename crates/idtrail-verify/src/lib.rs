@@ -1,4 +1,4 @@
-//! Offline verification of evidence packages, receipts and certificates of rights requests.
+//! Offline verification of evidence packages, receipts, bare proofs and certificates of rights requests.
 //!
 //! In go the bytes of a file and a policy with pinned keys; out comes a [`Report`] with one of four verdicts.
 //! The crate also holds the types with which the server writes these files, so that a form has one
@@ -30,6 +30,6 @@ pub use package::{
     AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
     SignedCheckpoint, StaffState, SystemCoverage, SystemStatus, time_text,
 };
-pub use receipt::{Receipt, ReceiptStatus, ReceiptWarning, verify_receipt};
+pub use receipt::{Receipt, ReceiptStatus, ReceiptWarning, verify_proof, verify_receipt};
 pub use report::{Outcome, Place, Report, Step, Verdict};
-pub use verify::{verify, verify_package};
+pub use verify::{verify, verify_package, verify_with_leaf};

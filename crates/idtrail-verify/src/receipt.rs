@@ -116,32 +116,89 @@ fn read(bytes: &[u8]) -> Result<Receipt, Problem> {
     })
 }
 
-/// Checks the proof and returns the size of its tree.
-fn prove(receipt: &Receipt, policy: &Policy) -> (Option<u64>, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let tampered = |text: String| (None, vec![Problem::tampered(text)]);
-    let proof = match TlogProof::parse(&receipt.proof) {
+/// Tells whether a file is a bare proof (C2SP tlog-proof), of whatever version.
+pub(crate) fn is_proof(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"c2sp.org/tlog-proof@")
+}
+
+/// Checks a bare proof (C2SP tlog-proof), as other programs pass them on. It names no leaf, so without the leaf's bytes only
+/// its checkpoint can be checked.
+pub fn verify_proof(bytes: &[u8], leaf: Option<&[u8]>, policy: &Policy) -> Report {
+    let mut findings = Findings::default();
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let (proof, checkpoint, problems) = match read_proof(text, policy) {
+        Ok(read) => read,
+        Err(problem) => {
+            findings.step("proof", vec![problem], "");
+            return findings.report("");
+        }
+    };
+    let (origin, index) = (checkpoint.origin.clone(), proof.index.get());
+    let at = |problem: Problem| problem.at(&origin, index);
+    let size = checkpoint.size;
+    findings.step(
+        "checkpoint",
+        problems.into_iter().map(at).collect(),
+        format!("a pinned key of {origin} has signed the tree of size {size}"),
+    );
+    let problems = match leaf {
+        None => {
+            let text = "a bare proof names no leaf: give the leaf's bytes with --leaf to have it proved";
+            vec![Problem::incomplete(text)]
+        }
+        Some(leaf) => {
+            let hash = leaf_hash(leaf);
+            let proved = verify_inclusion(proof.index, size, &hash, &proof.hashes, &checkpoint.root);
+            let unproved = |error| {
+                Problem::tampered(format!("the leaf is not proved to be in the signed tree: {error}"))
+            };
+            proved.err().map(unproved).or_else(|| check_form(leaf)).into_iter().collect()
+        }
+    };
+    findings.checked_events = usize::from(leaf.is_some() && problems.is_empty());
+    findings.step(
+        "leaf",
+        problems.into_iter().map(at).collect(),
+        format!("the bytes given are leaf {index} of that tree"),
+    );
+    findings.not_covered.push("What the leaf says: it is sealed, and a proof holds no key.".to_owned());
+    if !policy.asks_for_witnesses() {
+        findings
+            .not_covered
+            .push("The policy asks for no witness; the proof is the log's own promise.".to_owned());
+    }
+    findings.report(format!("leaf {index} is in the log {origin}, as the log signed"))
+}
+
+/// Reads a proof and its checkpoint, which a pinned key must have signed. What is returned beside them is missing.
+fn read_proof(text: &str, policy: &Policy) -> Result<(TlogProof, Checkpoint, Vec<Problem>), Problem> {
+    let proof = match TlogProof::parse(text) {
         Ok(proof) => proof,
         Err(idtrail_tlog::TlogProofError::Version) => {
-            let text = "the proof has a version that this program does not know";
-            return (None, vec![Problem::unchecked(text)]);
+            return Err(Problem::unchecked("the proof has a version that this program does not know"));
         }
-        Err(error) => return tampered(format!("the proof cannot be read: {error}")),
+        Err(error) => return Err(Problem::tampered(format!("the proof cannot be read: {error}"))),
     };
     let note = proof.checkpoint.as_bytes();
-    let checkpoint = match policy.open_checkpoint(note) {
-        Ok(verified) => verified.checkpoint,
+    match policy.open_checkpoint(note) {
+        Ok(verified) => Ok((proof, verified.checkpoint, Vec::new())),
         Err(refusal @ Refusal::Quorum { .. }) => {
-            problems.push(Problem::incomplete(format!("{refusal}")));
+            let problem = Problem::incomplete(format!("{refusal}"));
             match Checkpoint::open(note, policy.logs().iter().map(|log| &log.key)) {
-                Ok(checkpoint) => checkpoint,
-                Err(_) => return (None, problems),
+                Ok(checkpoint) => Ok((proof, checkpoint, vec![problem])),
+                Err(_) => Err(problem),
             }
         }
-        Err(refusal @ Refusal::UnsupportedKey { .. }) => {
-            return (None, vec![Problem::unchecked(format!("{refusal}"))]);
-        }
-        Err(refusal) => return tampered(format!("the checkpoint was refused: {refusal}")),
+        Err(refusal @ Refusal::UnsupportedKey { .. }) => Err(Problem::unchecked(format!("{refusal}"))),
+        Err(refusal) => Err(Problem::tampered(format!("the checkpoint was refused: {refusal}"))),
+    }
+}
+
+/// Checks the proof and returns the size of its tree.
+fn prove(receipt: &Receipt, policy: &Policy) -> (Option<u64>, Vec<Problem>) {
+    let (proof, checkpoint, mut problems) = match read_proof(&receipt.proof, policy) {
+        Ok(read) => read,
+        Err(problem) => return (None, vec![problem]),
     };
     if checkpoint.origin != receipt.origin {
         problems.push(Problem::tampered("the checkpoint is of another log than the receipt"));
@@ -167,6 +224,10 @@ fn check_leaf(receipt: &Receipt, leaf: &[u8]) -> Option<Problem> {
     if Hash::from_hex(&receipt.leaf_hash) != Some(leaf_hash(leaf)) {
         return Some(Problem::tampered("the bytes given are not the leaf of this receipt"));
     }
+    check_form(leaf)
+}
+
+fn check_form(leaf: &[u8]) -> Option<Problem> {
     match Leaf::parse(leaf) {
         Ok(_) => None,
         Err(idtrail_event::LeafError::Version(_)) => {

@@ -16,17 +16,26 @@ use crate::certificate::verify_certificate;
 use crate::event::{self, Checked, Trees};
 use crate::manifest;
 use crate::package::{FORMAT, Package, SystemStatus};
-use crate::receipt::verify_receipt;
+use crate::receipt::{is_proof, verify_proof, verify_receipt};
 use crate::report::{Findings, Problem, Report};
 
 /// The largest integer that every JSON reader reads alike (RFC 7493 §2.2).
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// Checks a file of any kind: evidence packages and certificates have a member `format`, a receipt has only `proof`.
+/// Checks a file of any kind: evidence packages and certificates have a member `format`, a receipt has only `proof`, a bare
+/// proof is no JSON.
 pub fn verify(bytes: &[u8], policy: &Policy) -> Report {
+    verify_with_leaf(bytes, None, policy)
+}
+
+/// As [`verify`]; a receipt or bare proof is also compared with the bytes of its leaf.
+pub fn verify_with_leaf(bytes: &[u8], leaf: Option<&[u8]>, policy: &Policy) -> Report {
+    if is_proof(bytes) {
+        return verify_proof(bytes, leaf, policy);
+    }
     match parse(bytes) {
         Ok(Value::Object(whole)) if !whole.contains_key("format") && whole.contains_key("proof") => {
-            verify_receipt(bytes, None, &access::policy_of(&whole, policy).unwrap_or_else(|| policy.clone()))
+            verify_receipt(bytes, leaf, &access::policy_of(&whole, policy).unwrap_or_else(|| policy.clone()))
         }
         Ok(Value::Object(whole)) if is_certificate(&whole) => verify_certificate(bytes, policy),
         // Everything else is refused there with its reason.

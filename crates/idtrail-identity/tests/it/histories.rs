@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use idtrail_event::{GlobalCustomerId, IdentifierToken, IdentifierType};
 use idtrail_identity::assertion::{Assertion, AssertionDecision, AssertionKind, Subject};
-use idtrail_identity::erase::Erasure;
+use idtrail_identity::erase::{Erasure, Reassertion};
+use idtrail_identity::reassert::Reasserted;
 use idtrail_identity::ruleset::types;
 use idtrail_identity::{
     Actor, Assurance, Decision, Home, IdSource, Identifier, IdentityError, Observation, ObservationId,
@@ -213,6 +214,12 @@ impl World {
     pub(crate) fn erase(&mut self, subject: Subject) -> Erasure {
         let at = self.step();
         self.state.erase(&subject, at, &mut self.ids).unwrap()
+    }
+
+    /// Takes facts over that were said again.
+    pub(crate) fn reassert(&mut self, facts: &[Reassertion]) -> Reasserted {
+        let at = self.step();
+        self.state.reassert(facts, at, &mut self.ids)
     }
 
     /// Takes an input; assertions that are refused change nothing.

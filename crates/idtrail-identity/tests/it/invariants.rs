@@ -25,6 +25,16 @@ proptest! {
         }
     }
 
+    /// G6: so does a hold that the rules set in the middle of a decision, after which the region is another one.
+    #[test]
+    fn a_hold_in_the_middle_of_a_decision_keeps_the_fold_right(history in history(40)) {
+        let mut world = World::new(Ruleset { merges_per_day_max: 1, ..tight() });
+        for input in &history {
+            world.take(input);
+            prop_assert_eq!(world.state.check(), Ok(()), "after {:?}", input);
+        }
+    }
+
     /// P2: any order of observations gives the same customers.
     #[test]
     fn order_does_not_matter(
@@ -227,6 +237,60 @@ proptest! {
             prop_assert_eq!(world.state.customer(gcid).unwrap().state, CustomerState::Erased);
         }
         prop_assert_eq!(State::from_snapshot(&bytes).unwrap().to_snapshot(), bytes);
+    }
+
+    /// The same from the leaves that are left: without the person's, and with the facts that were said again, no answer to
+    /// anybody else gains an interaction or becomes surer. While the person's leaves are still there, the facts change
+    /// nobody's customer.
+    #[test]
+    fn what_is_said_again_protects_others(
+        observations in observations(40),
+        choice in any::<prop::sample::Index>(),
+    ) {
+        let mut world = World::new(tight());
+        observations.iter().for_each(|one| drop(world.observe(one)));
+        let everyone: Vec<_> = world.state.partition().into_iter().collect();
+        prop_assume!(!everyone.is_empty());
+        let gone = choice.index(everyone.len());
+        let subject = Subject::Identifier(*everyone[gone].first().unwrap());
+        let answer = |world: &World, customer: &BTreeSet<Identifier>| {
+            let answers = customer.iter().map(|one| world.state.closure(&Subject::Identifier(*one)));
+            answers.filter_map(Result::ok).map(|closure| {
+                closure.interactions.iter().map(|one| (one.observation, one.tier)).collect::<Vec<_>>()
+            }).collect::<Vec<_>>()
+        };
+        let others: Vec<_> = everyone.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, c)| c).collect();
+        let before: Vec<_> = others.iter().map(|customer| answer(&world, customer)).collect();
+        let plan = world.state.plan_erasure(&subject).unwrap();
+        let facts = world.state.clone().facts_of_others(&subject, world.at()).unwrap();
+        for fact in &facts {
+            let names = fact.without(&|id| plan.identifiers.contains(id), &|id| {
+                plan.observations.iter().any(|one| one.observation == *id)
+            });
+            prop_assert_eq!(names.as_ref(), Some(fact), "a fact names the person");
+        }
+        let mut left = World::new(tight());
+        let erased: BTreeSet<_> = plan.observations.iter().map(|one| one.observation).collect();
+        observations.iter().filter(|one| !erased.contains(&one.id)).for_each(|one| drop(left.observe(one)));
+        left.reassert(&facts);
+        prop_assert_eq!(left.state.check(), Ok(()));
+        let after: Vec<_> = others.iter().map(|customer| answer(&left, customer)).collect();
+        for (before, after) in before.iter().zip(after) {
+            let was: Vec<_> = before.iter().flatten().collect();
+            for (one, is) in after.into_iter().flatten() {
+                let best = was.iter().filter(|(other, _)| *other == one).map(|(_, tier)| *tier).min();
+                prop_assert!(best.is_some_and(|best| best <= is), "{:?} was {:?} and is {:?}", one, best, is);
+            }
+        }
+        // What may be somebody else's is not erased, and may name an identifier of the person.
+        let named = |lost: &Identifier| {
+            let stay = observations.iter().filter(|one| !erased.contains(&one.id));
+            stay.flat_map(|one| &one.sightings).any(|seen| seen.identifier == *lost)
+        };
+        let bytes = left.state.to_snapshot();
+        for lost in plan.identifiers.iter().filter(|lost| !named(lost)) {
+            prop_assert!(!bytes.windows(32).any(|window| window == lost.token.as_bytes()));
+        }
     }
 
     /// A damaged snapshot is an error or a state, never a panic while reading.

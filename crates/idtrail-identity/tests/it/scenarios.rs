@@ -289,7 +289,7 @@ fn erasure_leaves_others_as_they_are() {
     let erasure = world.state.erase(&Subject::Customer(gone), at, &mut |_| unreachable!()).unwrap();
     assert_eq!((erasure.observations.len(), erasure.identifiers.len()), (3, 2));
     assert_eq!(erasure.retained, [identifier(PHONE, 9)]);
-    assert_eq!(erasure.reassertions.len(), 1);
+    assert_eq!(erasure.reassertions.len(), 2);
     assert_eq!(world.state.closure(&Subject::Identifier(identifier(ACCOUNT, 2))).unwrap(), other);
     assert_eq!(world.state.whose(&call.observation).unwrap().gcid, None);
     assert_eq!(world.state.customer(&gone).unwrap().state, CustomerState::Erased);

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use idtrail_event::GlobalCustomerId;
 use idtrail_port::{Disk, Privacy, append_extension, read_optional, write_atomic};
-use idtrail_tlog::LogIndex;
+use idtrail_vault::Sections;
 use serde_json::{Value, json};
 
 use super::{LEAVES_MAX, ShredError, Shredder, Task, Writer, pending};
@@ -19,28 +19,27 @@ const BYTES_MAX: u64 = 256 << 20;
 const FORMAT: &str = "idtrail/concerned/v1";
 
 impl<W: Writer> Shredder<W> {
-    /// Returns the customers of the leaves that an order names and that can still be read; of an expiry none.
+    /// Returns the customers of the leaves that an order names and that can still be read; of an expiry none, and none if
+    /// only what staff did goes.
     ///
     /// # Errors
     /// `Unavailable` or `Damaged` if a leaf cannot be read; a leaf that is not there is passed over.
     pub fn concerned(&self, task: &Task) -> Result<Vec<GlobalCustomerId>, ShredError> {
         let held;
-        let indices = match task {
-            Task::Erase { indices } => indices,
+        let leaves = match task {
+            Task::Erase { leaves, sections: Sections::Both | Sections::Event } => leaves,
             Task::Release { hold, .. } => {
-                let origin = self.works.keyring.origin();
-                let found = self.vault().holds().find(|found| found.id == *hold && found.origin == origin);
-                held = found.map(|found| found.indices).unwrap_or_default();
+                held = self.works.held_by(&self.vault(), hold);
                 &held
             }
-            Task::Expire { .. } => return Ok(Vec::new()),
+            Task::Expire { .. } | Task::Erase { sections: Sections::Staff, .. } => return Ok(Vec::new()),
         };
-        let size = self.works.reader.size().get();
         let mut subjects = BTreeSet::new();
-        for index in indices.iter().take(LEAVES_MAX).filter(|index| **index < size) {
-            let index = LogIndex::new(*index);
-            let bytes = self.works.reader.entry(index)?;
-            match seal::open(&self.works.keyring, index, &bytes) {
+        for leaf in leaves.iter().take(LEAVES_MAX) {
+            let index = leaf.index;
+            let log = self.works.logs().find(|log| log.ordinal == leaf.origin);
+            let Some(log) = log.filter(|log| index.get() < log.reader.size().get()) else { continue };
+            match seal::open(&log.keyring, index, &log.reader.entry(index)?) {
                 Ok(disclosed) => subjects.extend(disclosed.leaf.subject),
                 Err(OpenError::Key(_)) => {}
                 Err(source) => return Err(ShredError::Open { index, source }),
@@ -59,6 +58,8 @@ pub struct Concerned {
     pub actor: Option<String>,
     /// The customers.
     pub subjects: Vec<GlobalCustomerId>,
+    /// What else is kept of them, by name, to go with the last event of its customer.
+    pub belongings: Vec<(GlobalCustomerId, String)>,
 }
 
 /// Writes the file.
@@ -68,7 +69,9 @@ pub struct Concerned {
 pub fn write(disk: &dyn Disk, path: &Path, all: &[Concerned]) -> Result<(), ShredError> {
     let one = |one: &Concerned| {
         let subjects: Vec<String> = one.subjects.iter().map(ToString::to_string).collect();
-        json!({ "request": one.request_id, "actor": one.actor, "subjects": subjects })
+        let belongings: Vec<[String; 2]> =
+            one.belongings.iter().map(|(subject, name)| [subject.to_string(), name.clone()]).collect();
+        json!({ "request": one.request_id, "actor": one.actor, "subjects": subjects, "belongings": belongings })
     };
     let text = json!({ "format": FORMAT, "orders": all.iter().map(one).collect::<Vec<_>>() }).to_string();
     let bytes = format!("{text}\n{:08x}\n", crc32c::crc32c(text.as_bytes()));
@@ -105,12 +108,20 @@ fn parse(bytes: &[u8]) -> Option<Vec<Concerned>> {
     if value.get("format")?.as_str()? != FORMAT {
         return None;
     }
+    let belonging = |value: &Value| {
+        let subject = GlobalCustomerId::try_from(value.get(0)?.as_str()?).ok()?;
+        Some((subject, value.get(1)?.as_str()?.to_owned()))
+    };
     let one = |value: &Value| {
         let subject = |value: &Value| GlobalCustomerId::try_from(value.as_str()?).ok();
         Some(Concerned {
             request_id: value.get("request")?.as_str()?.to_owned(),
             actor: value.get("actor")?.as_str().map(str::to_owned),
             subjects: value.get("subjects")?.as_array()?.iter().map(subject).collect::<Option<_>>()?,
+            belongings: match value.get("belongings") {
+                Some(list) => list.as_array()?.iter().map(belonging).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
         })
     };
     value.get("orders")?.as_array()?.iter().map(one).collect()
@@ -129,9 +140,16 @@ mod tests {
         let path = Path::new("/d/concerned");
         assert_eq!(read(&disk, path).unwrap(), []);
         let subjects = vec![GlobalCustomerId::new([7; 16]), GlobalCustomerId::new([9; 16])];
+        let belongings = vec![(subjects[1], "q_1".to_owned())];
+        let of = |request: &str, actor, subjects, belongings| Concerned {
+            request_id: request.to_owned(),
+            actor,
+            subjects,
+            belongings,
+        };
         let all = [
-            Concerned { request_id: "r-1".to_owned(), actor: Some("a \"b\"\n".to_owned()), subjects },
-            Concerned { request_id: "r-2".to_owned(), actor: None, subjects: Vec::new() },
+            of("r-1", Some("a \"b\"\n".to_owned()), subjects, belongings),
+            of("r-2", None, Vec::new(), Vec::new()),
         ];
         write(&disk, path, &all).unwrap();
         assert_eq!(read(&disk, path).unwrap(), all);

@@ -2,12 +2,13 @@
 
 use idtrail_event::{ChannelCode, IdentifierToken, IdentifierType};
 use idtrail_identity::assertion::Subject;
-use idtrail_identity::{Assurance, Sighting};
+use idtrail_identity::{Assurance, Ruleset, Sighting};
 use proptest::prelude::*;
 
 use super::*;
 use crate::command::Resolution;
 use crate::identity::{hashed, reference};
+use crate::statement::{RulesetChange, Statement, reassertions};
 
 fn hash(number: u8) -> String {
     format!("{number:02x}").repeat(32)
@@ -48,8 +49,11 @@ impl Running {
         let request =
             Resolution { event, channel: ChannelCode::VOICE, time_ms: 1_698_418_800_000, sightings };
         let dedupe = Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned();
-        let command = Command::resolve(&self.hasher, request, "crm", None, dedupe);
-        self.submit(vec![command]).pop().unwrap()
+        let (command, slip) = Command::resolve(&self.hasher, request, "crm", None, dedupe);
+        let answer = self.submit(vec![command]).pop().unwrap();
+        // Only a new decision is written down.
+        assert_eq!(slip.read().is_some(), matches!(answer, Answer::Appended { .. }));
+        answer
     }
 }
 
@@ -124,6 +128,105 @@ fn a_resolution_is_decided_once() {
     let body = event(1, Some(&leaf.subject.unwrap().to_string()), None, None);
     let index = running.post_at(&installation, &body);
     assert_eq!(running.subject(index), running.subject(nobody), "an anonymous customer is still one");
+}
+
+impl Running {
+    fn state(&mut self, statement: Statement, id: Option<&str>) -> Answer<Refusal> {
+        let dedupe = id.map_or(Dedupe::CONTENT, |id| Dedupe::text(DedupeKind::SYSTEM, id).into_owned());
+        let command = Command::state(&self.hasher, statement, Some("p_1"), dedupe);
+        self.submit(vec![command]).pop().unwrap()
+    }
+}
+
+fn rules(version: u32, phones: u32) -> Statement {
+    let mut ruleset = Ruleset { version, ..Ruleset::default() };
+    let phone = ruleset.types.iter_mut().find(|kind| kind.code == IdentifierType::PHONE.number()).unwrap();
+    phone.max_per_cluster = phones;
+    Statement::Ruleset(Box::new(RulesetChange { ruleset, reason: "measured".to_owned(), approver: None }))
+}
+
+#[test]
+fn rules_are_changed_by_a_leaf_and_come_back_from_it() {
+    let installation = Installation::new(34);
+    let mut running = installation.start();
+    for phone in 1..=3 {
+        running.post_at(&installation, &event(usize::from(phone), Some("anna"), Some(phone), None));
+    }
+    let customers = |running: &Running| running.identity.read(|state| state.partition().len()).0;
+    assert_eq!(customers(&running), 1);
+    let Statement::Ruleset(change) = rules(2, 1) else { unreachable!() };
+    let (would, _) = running.identity.simulate_ruleset(change.ruleset);
+    assert_eq!(would.unwrap().splits.len(), 1);
+    assert_eq!(customers(&running), 1, "a simulation does nothing");
+    let Answer::Appended { first, count, .. } = running.state(rules(2, 1), Some("r-1")) else { panic!() };
+    assert!(count > 1, "what fell apart is a leaf as well");
+    assert!(customers(&running) > 1);
+    assert!(matches!(running.state(rules(2, 1), Some("r-1")), Answer::Existing(index) if index == first));
+    assert!(matches!(
+        running.state(rules(3, 1), Some("r-1")),
+        Answer::Refused(Refusal::Conflict(place)) if place.index == first
+    ));
+    assert!(matches!(running.state(rules(2, 5), None), Answer::Refused(Refusal::Unavailable)), "not newer");
+    let live = running.snapshot();
+    drop(running);
+    let mut running = installation.start();
+    assert_eq!(live, running.snapshot());
+    assert_eq!(running.identity.read(|state| state.ruleset().version).0, 2);
+    assert!(matches!(running.state(rules(2, 1), Some("r-1")), Answer::Existing(index) if index == first));
+    // P18: what was restored is as it was.
+    assert!(matches!(running.state(rules(3, 5), None), Answer::Appended { .. }));
+    assert_eq!(customers(&running), 1);
+}
+
+#[test]
+fn who_remains_is_told_apart_as_before_when_the_leaves_of_another_are_gone() {
+    let installation = Installation::new(35);
+    let mut running = installation.start();
+    // Both use one number, so it is nobody's, and a call from it may be either's.
+    let (mut theirs, mut others) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        theirs.push(running.post_at(&installation, &event(number * 2, Some("anna"), Some(9), Some(1))));
+        others.push(running.post_at(&installation, &event(number * 2 + 1, Some("bert"), Some(9), Some(2))));
+    }
+    let call = running.post_at(&installation, &event(20, None, Some(9), None));
+    let (anna, bert) = (running.subject(theirs[0]), running.subject(others[0]));
+    assert_ne!(anna, bert);
+    let answer = |identity: &Identity| {
+        let (closure, _) = identity.read(|state| state.closure(&Subject::Customer(bert)).unwrap());
+        closure.interactions.iter().map(|one| (one.index, one.tier)).collect::<Vec<_>>()
+    };
+    let before = answer(&running.identity);
+    assert_eq!(before.iter().map(|(index, _)| *index).collect::<Vec<_>>(), others);
+    let fold = |running: &Running, without: &[LogIndex]| {
+        let identity = Identity::default();
+        for index in (0..running.reader().size().get()).map(LogIndex::new) {
+            let leaf = open(&running.keyring, index, &running.reader().entry(index).unwrap()).unwrap().leaf;
+            match without.contains(&index) {
+                true => identity.skip(index),
+                false => identity.replay(&running.hasher, index, &leaf),
+            }
+        }
+        identity
+    };
+    // Without what is said again the number, and the call, would go to the one who remains.
+    let inherited = answer(&fold(&running, &theirs));
+    assert!(inherited.iter().any(|(index, _)| *index == call), "{inherited:?}");
+    let subject = Subject::Customer(anna);
+    let facts = running.identity.facts_of_others(&subject, 1_698_418_800_000).unwrap();
+    assert!(!facts.is_empty() && running.identity.said_again(&subject).is_empty());
+    let mut leaves = Vec::new();
+    for statement in reassertions(facts) {
+        let Answer::Appended { first, .. } = running.state(statement, None) else { panic!() };
+        leaves.push(first);
+    }
+    assert_eq!(answer(&running.identity), before, "nothing changes while her leaves are there");
+    let left = fold(&running, &theirs);
+    assert_eq!(answer(&left), before);
+    // It names the number that both used and a call that is nobody's, so it may stay when the other one is erased too.
+    assert_eq!((leaves.len(), left.said_again(&Subject::Customer(bert))), (1, Vec::new()));
+    let live = running.snapshot();
+    drop(running);
+    assert_eq!(live, installation.start().snapshot());
 }
 
 proptest! {

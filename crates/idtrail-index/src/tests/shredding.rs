@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
-use idtrail_log::fsck;
+use idtrail_log::{OriginOrdinal, Reference, fsck};
 use idtrail_port::Open;
 use idtrail_sim::{Count, Effect, Fault};
 
 use super::*;
-use crate::shred::{ErrorKind, Order, Outcome, ShredError, Shredder, Task, Works, Writer};
+use crate::shred::{ErrorKind, Order, Outcome, ShredError, ShredLog, Shredder, Task, Works, Writer};
 
 const PENDING: &str = "/data/shredding";
 const CUSTOMERS: u64 = 3;
@@ -42,10 +42,14 @@ impl Running {
             disk: Arc::new(installation.disk.clone()),
             clock: Arc::new(installation.clock.clone()),
             pending: PENDING.into(),
-            reader: self.reader(),
-            keyring: self.keyring.clone(),
+            newest: ShredLog {
+                ordinal: OriginOrdinal(0),
+                reader: self.reader(),
+                keyring: self.keyring.clone(),
+                lookup: self.lookup.clone(),
+            },
+            earlier: Vec::new(),
             hasher: Arc::clone(&self.hasher),
-            lookup: self.lookup.clone(),
             vault: Arc::clone(&installation.vault),
             suppression_ms: WEEK_MS,
         };
@@ -141,8 +145,13 @@ fn of(customer: u64) -> Vec<u64> {
 }
 
 fn erase(request_id: &str, indices: &[u64]) -> Order {
-    let task = Task::Erase { indices: indices.to_vec() };
+    let task = Task::erase(OriginOrdinal(0), indices.iter().copied());
     Order { request_id: request_id.into(), actor: Some("dpo-1".into()), task }
+}
+
+fn places(indices: &[u64]) -> Vec<Reference> {
+    let place = |index: &u64| Reference { origin: OriginOrdinal(0), index: LogIndex::new(*index) };
+    indices.iter().map(place).collect()
 }
 
 fn one(results: Vec<Result<Outcome, ShredError>>) -> Result<Outcome, ShredError> {
@@ -275,18 +284,22 @@ fn what_may_not_be_erased_is_refused_or_left_out_by_name() {
     }
     // A million times the same leaf is one leaf.
     assert_eq!(one(shredder.run(vec![erase("r-3", &too_many)])).unwrap().shredded, 1);
-    shredder.hold("case-1", &[4, 7]).unwrap();
-    assert_eq!(shredder.hold("case-1", &[4]).unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(shredder.hold("case-2", &[3]).unwrap_err().kind(), ErrorKind::NotFound, "it is gone already");
+    shredder.hold("case-1", &places(&[4, 7]), None).unwrap();
+    assert_eq!(shredder.hold("case-1", &places(&[4]), None).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(
+        shredder.hold("case-2", &places(&[3]), None).unwrap_err().kind(),
+        ErrorKind::NotFound,
+        "it is gone already"
+    );
     let outcome = one(shredder.run(vec![erase("r-4", &[4, 5, 7, 3])])).unwrap();
-    let held: Vec<u64> = outcome.held.iter().map(|index| index.get()).collect();
+    let held: Vec<u64> = outcome.held.iter().map(|held| held.index.get()).collect();
     assert_eq!((outcome.shredded, held, outcome.gone), (1, vec![4, 7], 1));
     assert_eq!([3, 4, 5, 7].map(|index| running.readable(index)), [false, true, false, true]);
 
     let release = |request: &str| Order {
         request_id: request.into(),
         actor: None,
-        task: Task::Release { hold: "case-1".into(), indices: Vec::new() },
+        task: Task::Release { hold: "case-1".into(), leaves: Vec::new() },
     };
     assert_eq!(one(shredder.run(vec![release("r-5")])).unwrap().shredded, 0, "their time has not come");
     assert_eq!(one(shredder.run(vec![release("r-6")])).unwrap_err().kind(), ErrorKind::NotFound);
@@ -438,11 +451,11 @@ fn months_expire_by_class_except_what_is_held() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "the log's own leaves");
 
     one(shredder.run(vec![erase("r-0", &[2])])).unwrap();
-    shredder.hold("case-1", &[4, 5]).unwrap();
-    shredder.hold("case-2", &[5]).unwrap();
+    shredder.hold("case-1", &places(&[4, 5]), None).unwrap();
+    shredder.hold("case-2", &places(&[5]), None).unwrap();
     let periods = [(identity, month - 3..=month)];
     let outcome = one(shredder.run(vec![expire("m-2", &periods)])).unwrap();
-    let held: Vec<u64> = outcome.held.iter().map(|index| index.get()).collect();
+    let held: Vec<u64> = outcome.held.iter().map(|held| held.index.get()).collect();
     assert_eq!((outcome.shredded, held, outcome.gone), (9, vec![4, 5], 1));
     let readable: Vec<u64> =
         (0..running.reader().size().get()).filter(|index| running.readable(*index)).collect();
@@ -469,7 +482,7 @@ fn months_expire_by_class_except_what_is_held() {
     let release = |request: &str, hold: &str| Order {
         request_id: request.into(),
         actor: None,
-        task: Task::Release { hold: hold.into(), indices: Vec::new() },
+        task: Task::Release { hold: hold.into(), leaves: Vec::new() },
     };
     assert_eq!(
         one(shredder.run(vec![release("r-1", "case-1")])).unwrap().shredded,
@@ -484,7 +497,7 @@ fn months_expire_by_class_except_what_is_held() {
 
 #[test]
 fn a_month_is_due_once_its_class_was_kept_for_long_enough_and_only_once() {
-    use crate::retention::{Counter, PeriodState, due, newest_table};
+    use crate::retention::{Counter, PeriodState, due_in_all, newest_table};
 
     let (installation, mut running) = Installation::filled(9);
     let month_ms = 31 * 24 * 60 * 60 * 1000;
@@ -498,9 +511,10 @@ fn a_month_is_due_once_its_class_was_kept_for_long_enough_and_only_once() {
     let identity = table.get(TypeCode::IDENTITY_RESOLUTION.class()).unwrap();
     let (class, kept) = (identity.id.code(), identity.months.unwrap());
     let mut shredder = running.shredder(&installation).unwrap();
-    shredder.hold("case-1", &[3]).unwrap();
+    shredder.hold("case-1", &places(&[3]), None).unwrap();
     let at = |running: &Running, present: u16| {
-        let all = due(&running.reader(), &running.keyring, &table, present).unwrap();
+        let reader = running.reader();
+        let all = due_in_all([(&*reader, &running.keyring)].into_iter(), present).unwrap();
         all.into_iter().filter(|(due, _)| *due == class).collect::<Vec<_>>()
     };
     assert_eq!(at(&running, first + kept + 1), [], "the log itself has not gone beyond the month");

@@ -87,7 +87,7 @@ fn wrong_purpose() -> Problem {
 }
 
 /// What an answer shows, gathered while it is made.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
     filter: Map<String, Value>,
     /// What is shown of each log, the one that is being read last.
@@ -95,7 +95,7 @@ pub(crate) struct Shown {
 }
 
 /// What is shown of one log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OfLog {
     origin: String,
     size: u64,

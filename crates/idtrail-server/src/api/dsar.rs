@@ -3,33 +3,39 @@
 //! Both credentials are needed: the API key says which system calls, the token which person acts. The answer is read
 //! at exactly one size S of the log, after everything that it needs has caught up with S; if that takes too long the
 //! answer is 503, never a shorter list. What was not asked is named in `coverage`.
+//!
+//! With `limit` the answer comes in pages (see `page`), with `format=package` as a file whose download can be taken up again
+//! where it broke off (see `kept`).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod answer;
+mod kept;
+mod page;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use idtrail_event::{GlobalCustomerId, OpenLeaf};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, IF_RANGE, LINK, RANGE,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use idtrail_event::GlobalCustomerId;
 use idtrail_identity::assertion::Subject;
-use idtrail_identity::read::Closure;
-use idtrail_identity::{State as Known, Tier};
-use idtrail_index::identity::observation_id;
-use idtrail_index::seal::OpenError;
 use idtrail_index::trail::Trail;
 use idtrail_log::reader::Head;
 use idtrail_log::shell::Log;
-use idtrail_log::{LogError, Reference};
-use idtrail_tlog::LogIndex;
-use idtrail_verify::{
-    AccessPart, AsOf, Coverage, Customer, DateRange, EventKeys, EvidenceEvent, FORMAT, Package, Request,
-    SignedCheckpoint, SystemCoverage, SystemStatus, sign_manifest,
-};
+use idtrail_verify::{DateRange, Request};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::disclosure::{Reader, Route, Shown, disclose};
+use answer::{AnswerError, package, whose};
+pub(crate) use kept::Kept;
+use kept::{Asker, File, Moment, Wanted};
+use page::{Cursor, Part};
+
+use super::disclosure::{Reader, Route, disclose};
 use super::identity::{Given, durably, identifier, readings};
 use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
@@ -41,18 +47,69 @@ use crate::problem::{FieldError, Problem};
 
 const BODY_BYTES_MAX: usize = 4096;
 const CUSTOMER_CHARS_MAX: usize = 256;
+const PAGE_MAX: usize = 1000;
+const PATH: &str = "/api/v1/compliance/dsar/audit-trail";
+/// Where a package is fetched again.
+const PACKAGES: &str = "/api/v1/compliance/dsar/packages";
+
+/// How the answer is wanted.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Form {
+    /// `package`: as a file whose download can be taken up again, at the address in `Content-Location`.
+    #[param(pattern = "^package$", nullable = false)]
+    format: Option<String>,
+    /// Most events of one page. The header `Link` (`rel="next"`) then leads to the next page, if there is one.
+    #[param(minimum = 1, maximum = 1000, nullable = false)]
+    limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[param(max_length = 64, nullable = false)]
+    after: Option<String>,
+}
+
+impl Form {
+    fn part(&self) -> Result<Part, Problem> {
+        let wrong = || Problem::malformed_request("limit must be 1 to 1000");
+        if self.limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
+            return Err(wrong());
+        }
+        let after = self.after.as_deref().map(|text| {
+            Cursor::parse(text)
+                .ok_or_else(|| Problem::malformed_request("the cursor is not one of this route's"))
+        });
+        let after = after.transpose()?;
+        let limit = self.limit.or(after.is_some().then_some(PAGE_MAX));
+        Ok(Part { limit, after })
+    }
+
+    /// Tells whether a file is wanted.
+    fn is_file(&self, part: &Part) -> Result<bool, Problem> {
+        match self.format.as_deref() {
+            None => Ok(false),
+            Some("package") if part.is_whole() => Ok(true),
+            Some("package") => {
+                Err(Problem::malformed_request("a package is whole: send format, or limit and after"))
+            }
+            Some(_) => Err(Problem::malformed_request("the only format is package")),
+        }
+    }
+}
 
 /// Gives everything that is held about a customer
 ///
 /// All events of a customer with their keys and proofs, as a file that verifies offline. Both credentials are needed:
-/// the key says which system calls, the token which person acts.
+/// the key says which system calls, the token which person acts. With `limit` in pages: each is a file of its own over the
+/// next events, and `idtrail verify` calls it incomplete, because the others are not in it. A page behind a cursor is
+/// refused with 409 if it has turned out meanwhile that other ids are the customer's too: begin anew then.
 ///
 /// # Errors
-/// 400, 401, 403, 413, 415, 422, 429 or 503.
+/// 400, 401, 403, 409, 413, 415, 422, 429 or 503.
 #[utoipa::path(
     post,
     path = "/api/v1/compliance/dsar/audit-trail",
     tag = "rights",
+    params(Form),
     request_body(
         content = schema::AccessRequest,
         example = json!({
@@ -62,7 +119,9 @@ const CUSTOMER_CHARS_MAX: usize = 256;
         })
     ),
     responses(
-        (status = 200, description = "Everything that is held.", body = schema::EvidencePackage),
+        (status = 200, description = "Everything that is held, or a page of it.", body = schema::EvidencePackage),
+        openapi::ConflictProblem,
+        openapi::RequestProblem,
         openapi::WriteProblems
     ),
     security(("ApiKey" = [], "Bearer" = [])),
@@ -75,18 +134,25 @@ pub async fn audit_trail(
     State(state): State<AppState>,
     system: CallingSystem,
     person: Person,
+    form: Result<axum::extract::Query<Form>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     system.require(&[Role::Dpo])?;
     person.require(&[Role::Dpo])?;
     state.budgets().take_read(system.key_id())?;
+    let axum::extract::Query(form) = form?;
+    let part = form.part()?;
+    let is_file = form.is_file(&part)?;
+    let asker = Asker { key: system.key_id().to_owned(), person: person.id().to_owned() };
+    let limit = part.limit;
     let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
     let query = Query::read(state.engine(), value).map_err(Problem::invalid)?;
     let timeout = state.request_timeout();
     let reader = Reader::of(system, person);
     let route = Route { operation: "audit_trail", purpose: "ACCESS_REQUEST" };
-    let package = disclose(state.engine(), &reader, route, move |engine, shown| {
+    let made = moment(&state);
+    let answer = disclose(state.engine(), &reader, route, move |engine, shown| {
         let (found, next) = engine.identity().read(|known| whose(known, &query.subjects));
         durably(engine, next, timeout)?;
         // Earlier logs are final; only the last one of each kind may have to be waited for.
@@ -100,16 +166,138 @@ pub async fn audit_trail(
         if !current(&logs, engine.log()) || !current(&accesses, engine.access().log()) {
             return Err(Problem::unavailable("the index has not caught up with the log", 1));
         }
-        package(engine, shown, (&logs, &accesses), query, found).map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a request for access could not be answered"
-            );
-            Problem::unavailable("an event could not be read", 5)
-        })
+        let (package, next) =
+            package(engine, shown, (&logs, &accesses), (query, &part), found).map_err(|error| {
+                if matches!(error, AnswerError::Moved) {
+                    return Problem::conflict(
+                        "what is known of this customer has changed since the page before; begin with the first page",
+                    );
+                }
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a request for access could not be answered"
+                );
+                Problem::unavailable("an event could not be read", 5)
+            })?;
+        Ok((package, next, shown.clone()))
     });
-    let body = serde_json::to_vec(&package.await?).map_err(|_| Problem::internal())?;
-    Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response())
+    let (package, next, shown) = answer.await?;
+    let body = serde_json::to_vec(&package).map_err(|_| Problem::internal())?;
+    if !is_file {
+        let mut response = json_body(body).into_response();
+        if let (Some(next), Some(limit)) = (next, limit) {
+            let link = format!("<{PATH}?limit={limit}&after={}>; rel=\"next\"", next.text());
+            header(&mut response, LINK, &link);
+        }
+        return Ok(response);
+    }
+    let file = File::new(body, shown);
+    let entropy = &*state.engine().ports().entropy;
+    let id = state.packages().keep(entropy, asker, file.clone(), made);
+    let mut response = whole(file);
+    if let Some(id) = id {
+        header(&mut response, CONTENT_LOCATION, &format!("{PACKAGES}/{id}"));
+    }
+    Ok(response)
+}
+
+/// Fetches a package again
+///
+/// The file that a request with `format=package` made, for whoever made it, within 15 minutes; `Range` and `If-Range`
+/// (RFC 9110) take up a download that broke off. Once any key was destroyed it is no longer given, since it might hold what
+/// was erased.
+///
+/// # Errors
+/// 401, 403, 404, 416, 429 or 503.
+#[utoipa::path(
+    get,
+    path = "/api/v1/compliance/dsar/packages/{id}",
+    operation_id = "fetch_package",
+    tag = "rights",
+    params((
+        "id" = String,
+        Path,
+        description = "From the header `Content-Location` of the first answer.",
+        example = "7d3f1b0c5a2e4f6891a0b3c4d5e6f708"
+    )),
+    responses(
+        (status = 200, description = "The whole file.", body = schema::EvidencePackage),
+        (status = 206, description = "The part that was asked for.", content_type = "application/json"),
+        openapi::RangeProblem,
+        openapi::ReadProblems
+    ),
+    security(("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["dpo"], "Bearer": ["dpo"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
+)]
+pub async fn fetch_package(
+    State(state): State<AppState>,
+    system: CallingSystem,
+    person: Person,
+    id: Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    system.require(&[Role::Dpo])?;
+    person.require(&[Role::Dpo])?;
+    state.budgets().take_read(system.key_id())?;
+    let asker = Asker { key: system.key_id().to_owned(), person: person.id().to_owned() };
+    let reader = Reader::of(system, person);
+    let route = Route { operation: "fetch_package", purpose: "ACCESS_REQUEST" };
+    let found = state.packages().get(&id, &asker, moment(&state));
+    let file = found.ok_or(Problem::not_found("there is no such package, or its time is over; ask anew"))?;
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // A part of another file would make a file that nobody signed.
+    let same = text(IF_RANGE).is_none_or(|tag| tag == file.tag);
+    let length = file.body.len() as u64;
+    let wanted = kept::wanted(text(RANGE).filter(|_| same), length);
+    if wanted == Wanted::Nothing {
+        let mut response = Problem::new(
+            crate::problem::Code::RangeNotSatisfiable,
+            "the range begins behind the end of the file",
+        )
+        .into_response();
+        header(&mut response, CONTENT_RANGE, &format!("bytes */{length}"));
+        return Ok(response);
+    }
+    let given = file.shown.clone();
+    disclose(state.engine(), &reader, route, move |_, shown| {
+        *shown = given;
+        Ok(())
+    })
+    .await?;
+    let Wanted::Part(first, last) = wanted else { return Ok(whole(file)) };
+    let place = |at: u64| usize::try_from(at).map_err(|_| Problem::internal());
+    let part = file.body.slice(place(first)?..=place(last)?);
+    let mut response = whole(File { body: part, ..file });
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    header(&mut response, CONTENT_RANGE, &format!("bytes {first}-{last}/{length}"));
+    Ok(response)
+}
+
+fn moment(state: &AppState) -> Moment {
+    let engine = state.engine();
+    Moment { now_ms: engine.now_ms(), epoch: engine.lookup().epoch_in_log() }
+}
+
+fn json_body(body: impl Into<Body>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.into())
+}
+
+fn whole(file: File) -> Response {
+    let mut response = json_body(file.body).into_response();
+    header(&mut response, ACCEPT_RANGES, "bytes");
+    header(&mut response, ETAG, &file.tag);
+    header(&mut response, CONTENT_DISPOSITION, "attachment; filename=\"evidence-package.json\"");
+    response
+}
+
+/// Sets a header whose value is made here, of visible characters only.
+fn header(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
 }
 
 struct Query {
@@ -192,260 +380,4 @@ impl Query {
 
 fn wrong(pointer: &str, message: &'static str) -> FieldError {
     FieldError::new(pointer, "invalid", message, "see the documentation of this route")
-}
-
-#[derive(Debug, thiserror::Error)]
-enum AnswerError {
-    #[error("the log could not be read")]
-    Log(#[from] LogError),
-    #[error("the index could not be read")]
-    Index(#[from] idtrail_index::IndexError),
-    #[error("a leaf could not be opened")]
-    Open(#[from] OpenError),
-    #[error("the package could not be signed")]
-    Sign(#[from] idtrail_verify::SignError),
-}
-
-/// Finds everything of the person whom a request means.
-fn whose(known: &Known, subjects: &[Subject]) -> Option<Closure> {
-    subjects.iter().find_map(|subject| known.closure(subject).ok())
-}
-
-/// Where a person's events may be, and what identity says of them.
-struct Scope {
-    /// Every id of the person; the first is the one of today.
-    ids: Vec<GlobalCustomerId>,
-    places: BTreeSet<Reference>,
-    tiers: BTreeMap<Reference, Tier>,
-    ambiguous: u32,
-}
-
-fn scope(
-    engine: &Engine,
-    logs: &[(View<'_>, Head)],
-    id: &str,
-    found: Option<Closure>,
-) -> Result<Scope, AnswerError> {
-    let (mut ids, mut tiers, mut ambiguous) = (Vec::new(), BTreeMap::new(), 0);
-    match found {
-        Some(closure) => {
-            ids.push(closure.customer.gcid);
-            ids.extend(closure.customer.aliases);
-            let place = |number| engine.numbering().place(number);
-            tiers.extend(closure.interactions.iter().map(|one| (place(one.index), one.tier)));
-            ambiguous = closure.ambiguous;
-        }
-        // Events that say nothing about identity have ids that only the index knows.
-        None => match GlobalCustomerId::try_from(id) {
-            Ok(subject) if has_events(logs, subject)? => ids.push(subject),
-            Ok(_) | Err(_) => {}
-        },
-    }
-    let mut places: BTreeSet<Reference> = tiers.keys().copied().collect();
-    for (log, _) in logs {
-        for id in &ids {
-            let indices = log.lookup.subject(*id)?.into_iter();
-            places.extend(indices.map(|index| Reference { origin: log.ordinal, index }));
-        }
-    }
-    Ok(Scope { ids, places, tiers, ambiguous })
-}
-
-impl Scope {
-    /// Tells whether an event under one of the person's ids is still the person's: what identity rests on may have turned
-    /// out to be somebody else's since.
-    fn holds(&self, engine: &Engine, place: Reference, leaf: &OpenLeaf) -> bool {
-        if self.tiers.contains_key(&place) {
-            return true;
-        }
-        let observation = engine.hasher().facts(leaf).event.map(|event| observation_id(&event.dedupe));
-        let moved = |known: &Known| observation.is_some_and(|id| known.whose(&id).is_some());
-        !engine.identity().read(moved).0
-    }
-}
-
-/// Logs, oldest first, each with the tree at which it is read.
-type Heads<'a> = [(View<'a>, Head)];
-
-fn package(
-    engine: &Engine,
-    shown: &mut Shown,
-    (logs, accesses): (&Heads<'_>, &Heads<'_>),
-    query: Query,
-    found: Option<Closure>,
-) -> Result<Package, AnswerError> {
-    let id = query.request.customer_id_hash.as_str();
-    let mut scope = scope(engine, logs, id, found)?;
-    let subject = scope.ids.first().copied();
-    if let Some((log, head)) = logs.last() {
-        shown.at(log.name, head.size.get());
-    }
-    // That somebody is known here, or not, is an answer too.
-    shown.about(subject);
-    let mut events = Vec::new();
-    let mut closed: u64 = 0;
-    let mut probable: u64 = 0;
-    for (log, head) in logs {
-        shown.at(log.name, head.size.get());
-        let here = |place: &Reference| place.origin == log.ordinal && place.index.get() < head.size.get();
-        for place in scope.places.clone().into_iter().filter(here) {
-            match event(engine, (log, head), place, query.range_ms, &scope) {
-                Ok(Some((event, named))) => {
-                    // Under the id that the leaf names, so that it is found when that leaf is erased.
-                    shown.leaf(Some(named), place.index);
-                    events.push(event);
-                    let proved = scope.tiers.get(&place).is_none_or(|tier| *tier == Tier::Verified);
-                    probable += u64::from(!proved);
-                    if !scope.ids.contains(&named) {
-                        scope.ids.push(named);
-                    }
-                }
-                Ok(None) => {}
-                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
-                Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    let mut reasons = Vec::new();
-    if closed > 0 {
-        reasons.push("the keys of further events were destroyed".to_owned());
-    }
-    if probable > 0 {
-        reasons.push(format!(
-            "{probable} events are the person's by all that is known, but not proved: review them"
-        ));
-    }
-    if scope.ambiguous > 0 {
-        let count = scope.ambiguous;
-        reasons.push(format!("{count} events may be this person's or somebody else's and are not shown"));
-    }
-    let own = SystemCoverage {
-        system: "idtrail".to_owned(),
-        status: SystemStatus::Answered,
-        events: events.len() as u64,
-        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
-    };
-    let waiting = quarantined(engine, id, &scope.ids)?;
-    let quarantine = SystemCoverage {
-        system: "idtrail-quarantine".to_owned(),
-        status: SystemStatus::Answered,
-        events: waiting,
-        reason: (waiting > 0)
-            .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
-    };
-    let mut parts = match subject {
-        Some(_) => {
-            accesses.iter().map(|log| self::accesses(log, &scope.ids)).collect::<Result<Vec<_>, _>>()?
-        }
-        None => Vec::new(),
-    };
-    let newest = parts.pop();
-    let earlier = parts.into_iter().filter(|part| !part.events.is_empty()).collect();
-    let as_of = |(log, head): &(View<'_>, Head)| AsOf {
-        origin: log.name.to_owned(),
-        size: head.size.get(),
-        root_hash: head.root.to_string(),
-    };
-    let checkpoint = |(log, head): &(View<'_>, Head)| SignedCheckpoint {
-        origin: log.name.to_owned(),
-        checkpoint: head.checkpoint.to_string(),
-    };
-    let mut package = Package {
-        format: FORMAT.to_owned(),
-        request: query.request,
-        customer: subject.map(|subject| Customer {
-            global_customer_id: subject.to_string(),
-            aliases: scope.ids.iter().skip(1).map(ToString::to_string).collect(),
-            tier: if probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
-        }),
-        as_of: logs.iter().map(as_of).collect(),
-        checkpoints: logs.iter().map(checkpoint).collect(),
-        coverage: Coverage { complete: true, systems: vec![own, quarantine] },
-        events,
-        earlier_access_logs: earlier,
-        access_log: newest,
-        manifest: None,
-    };
-    sign_manifest(&mut package, engine.evidence_signer())?;
-    Ok(package)
-}
-
-/// Returns who was shown the customer's events before this request, but not which person acted.
-fn accesses((log, head): &(View<'_>, Head), ids: &[GlobalCustomerId]) -> Result<AccessPart, AnswerError> {
-    let mut events = Vec::new();
-    let mut indices = BTreeSet::new();
-    for id in ids {
-        indices.extend(log.lookup.subject(*id)?);
-    }
-    for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
-        let bytes = log.reader.entry(index)?;
-        let (open, key) = match log.open_without_person(index, &bytes) {
-            Ok(open) => open,
-            // Its time is over.
-            Err(OpenError::Key(_)) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let proof = log.reader.inclusion_proof(index, head.size)?;
-        let keys = EventKeys::disclose(&key, None);
-        events.push(EvidenceEvent::new(log.name, index, &bytes, &open, keys, &proof));
-    }
-    let (origin, size) = (log.name.to_owned(), head.size.get());
-    let as_of = AsOf { origin, size, root_hash: head.root.to_string() };
-    Ok(AccessPart { as_of, checkpoint: head.checkpoint.to_string(), events })
-}
-
-/// Counts the events of a customer that are in the quarantine: by the id that was asked for, or by an id of this
-/// customer.
-fn quarantined(engine: &Engine, id: &str, ids: &[GlobalCustomerId]) -> Result<u64, AnswerError> {
-    let asked = engine.hasher().customer(id);
-    let mut count = 0;
-    for (customer, entries) in engine.quarantine().customers() {
-        let owner = engine.customer(&customer)?;
-        if customer == asked || owner.is_some_and(|owner| ids.contains(&owner)) {
-            count += entries;
-        }
-    }
-    Ok(count)
-}
-
-fn has_events(logs: &[(View<'_>, Head)], subject: GlobalCustomerId) -> Result<bool, AnswerError> {
-    for (log, _) in logs {
-        if !log.lookup.subject_page(subject, LogIndex::new(0), 1)?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn event(
-    engine: &Engine,
-    (log, head): (&View<'_>, &Head),
-    place: Reference,
-    range_ms: Option<(i64, i64)>,
-    scope: &Scope,
-) -> Result<Option<(EvidenceEvent, GlobalCustomerId)>, AnswerError> {
-    let (reader, index) = (log.reader, place.index);
-    let bytes = reader.entry(index)?;
-    let disclosed = log.open_leaf(index, &bytes)?;
-    let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, place, &disclosed.leaf)) else {
-        return Ok(None);
-    };
-    if let Some((from, to)) = range_ms {
-        let time = disclosed
-            .leaf
-            .body
-            .get("auditEvent")
-            .and_then(|event| event.get("timestamp"))
-            .and_then(Value::as_str);
-        let time = time.and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_millisecond);
-        // An event whose time cannot be told is not left out on a guess.
-        if time.is_some_and(|time| time < from || time > to) {
-            return Ok(None);
-        }
-    }
-    let proof = reader.inclusion_proof(index, head.size)?;
-    let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
-    let event = EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &proof);
-    Ok(Some((event, named)))
 }

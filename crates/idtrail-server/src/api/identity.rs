@@ -6,16 +6,19 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRef as _, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use idtrail_event::{ChannelCode, Dedupe, DedupeKind, IdentifierToken, IdentifierType, time_ms};
 use idtrail_identity::normalise::Raw;
 use idtrail_identity::ruleset::types;
-use idtrail_identity::{Assurance, IdentifierState, Sighting};
+use idtrail_identity::{Assurance, IdentifierState, RuleId, Sighting};
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::{OBSERVATION_MEMBER, hashed, interaction, reference};
+use idtrail_index::slip::{Resolved, Slip};
 use idtrail_index::trail::{Command, Refusal, Resolution};
 use idtrail_log::commit::Answer;
 use idtrail_log::{LogError, Reference};
@@ -25,7 +28,7 @@ use zeroize::Zeroizing;
 
 use super::disclosure::{Reader, Route, disclose};
 use super::{AppState, answer, blocking, body, events};
-use crate::auth::{CallingSystem, Person};
+use crate::auth::{Auth, CallingSystem, Person};
 use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::openapi;
@@ -85,26 +88,63 @@ pub async fn resolve(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let (status, decision) = question_of(&state, &system, &headers, body).await?;
+    Ok(answer_bytes(status, decision))
+}
+
+/// Where one question is posted.
+pub(crate) const PATH: &str = "/api/v1/identity/resolve";
+
+/// Answers one question from whoever speaks HTTP: 201 or 200, and the decision as JSON.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) async fn ask<B>(state: &AppState, headers: &HeaderMap, body: B) -> Result<events::Taken, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let system = Arc::<Auth>::from_ref(state).calling_system(headers)?;
+    question_of(state, &system, headers, body).await
+}
+
+async fn question_of<B>(
+    state: &AppState,
+    system: &CallingSystem,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<events::Taken, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     system.require(&[Role::Resolve])?;
     state.budgets().take_events(system.key_id(), 1)?;
-    let idempotency = events::idempotency_key(&headers)?;
-    let value = body::json(&headers, body, BODY_BYTES_MAX).await?;
+    let idempotency = events::idempotency_key(headers)?;
+    let value = body::json(headers, body, BODY_BYTES_MAX).await?;
     let engine = state.engine();
     let question = Question::ask(engine, system.name(), value, idempotency)?;
-    let outcome = question.settled(state.request_timeout()).await?;
+    let settled = question.settled(state.request_timeout()).await?;
     // A decision that was just written is in memory still; only an older one may have to wait for the disk.
-    let (status, decided) = if outcome.is_new() {
-        settle(engine, outcome)?
+    let (status, decision) = if settled.is_new() {
+        settle(engine, settled)?
     } else {
         let engine = Arc::clone(engine);
-        blocking(move || settle(&engine, outcome)).await?
+        blocking(move || settle(&engine, settled)).await?
     };
-    Ok(answer(status, &decided))
+    let json = serde_json::to_vec(&decision).map_err(|_| Problem::internal())?;
+    Ok((status, Bytes::from(json)))
+}
+
+fn answer_bytes(status: StatusCode, json: Bytes) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (status, headers, json).into_response()
 }
 
 /// A question that the log was handed.
 pub(crate) struct Question {
     receiver: tokio::sync::oneshot::Receiver<Outcome>,
+    slip: Slip,
     blocked: Vec<Value>,
 }
 
@@ -113,6 +153,7 @@ type Outcome = Result<Answer<Refusal>, LogError>;
 /// What the log made of a question, not read yet.
 pub(crate) struct Settled {
     answer: Answer<Refusal>,
+    slip: Slip,
     blocked: Vec<Value>,
 }
 
@@ -135,13 +176,10 @@ impl Question {
         id: Option<Dedupe<'static>>,
     ) -> Result<Self, Problem> {
         let Taken { request, blocked } = take(engine, value)?;
-        let dedupe = id.unwrap_or_else(|| {
-            let id: [u8; 16] = idtrail_port::random(&*engine.ports().entropy);
-            Dedupe::bytes(DedupeKind::SYSTEM, &id).into_owned()
-        });
-        let command = Command::resolve(engine.hasher(), request, system, None, dedupe);
+        let dedupe = id.unwrap_or_else(|| Dedupe::bytes(DedupeKind::SYSTEM, &engine.fresh_id()).into_owned());
+        let (command, slip) = Command::resolve(engine.hasher(), request, system, None, dedupe);
         let receiver = engine.submit(command).map_err(|error| events::unavailable(&error))?;
-        Ok(Self { receiver, blocked })
+        Ok(Self { receiver, slip, blocked })
     }
 
     /// Waits until the decision is on disk.
@@ -156,34 +194,41 @@ impl Question {
             })?
             .map_err(|_| Problem::unavailable("the log has stopped", 5))?
             .map_err(|error| events::unavailable(&error))?;
-        Ok(Settled { answer, blocked: self.blocked })
+        Ok(Settled { answer, slip: self.slip, blocked: self.blocked })
     }
 }
 
-/// Reads the decision that a question led to. May wait for the disk.
+/// Says what was decided on a question. May wait for the disk if that was at an earlier request.
 ///
 /// # Errors
 /// 409 or 503.
-pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Value), Problem> {
+pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, Said), Problem> {
     let own = |index| Reference { origin: engine.ordinal(), index };
     let (status, place) = match settled.answer {
-        Answer::Appended { commit, first, .. } => {
-            // The commit proves its entries without a look at the tree.
-            let proved = || {
-                let tree_size = commit.size().get();
-                Some(Proved {
-                    leaf_hash: commit.leaf_hash(first)?.to_string(),
-                    tree_size,
-                    proof: commit.proof_text(first)?,
+        Answer::Appended { commit, first, received_ms, .. } => {
+            // The commit proves its entries, and the slip says what was decided: nothing has to be read again.
+            let decision = || {
+                let resolved = settled.slip.read()?;
+                Some(Decision {
+                    blocked: settled.blocked,
+                    receipt: DecisionReceipt {
+                        origin: engine.origin().to_owned(),
+                        index: first.get(),
+                        leaf_hash: commit.leaf_hash(first)?.to_string(),
+                        received_at: idtrail_event::time_text(received_ms),
+                        tree_size: commit.size().get(),
+                        proof: commit.proof_text(first)?,
+                    },
+                    ..Decision::of(&resolved)
                 })
             };
-            let proved = proved().ok_or_else(Problem::internal)?;
-            return Ok((StatusCode::CREATED, decided(engine, own(first), Some(proved), &settled.blocked)?));
+            let decision = decision().ok_or_else(Problem::internal)?;
+            return Ok((StatusCode::CREATED, Said::Decision(Box::new(decision))));
         }
         Answer::Existing(index) => (StatusCode::OK, own(index)),
         Answer::Refused(Refusal::Earlier(place)) => (StatusCode::OK, place),
         Answer::Refused(Refusal::Erased) => {
-            return Ok((StatusCode::OK, json!({ "status": "erased", "erased": true })));
+            return Ok((StatusCode::OK, Said::Erased { status: "erased", erased: true }));
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
             return Err(Problem::conflict(events::CONFLICT));
@@ -192,7 +237,59 @@ pub(crate) fn settle(engine: &Engine, settled: Settled) -> Result<(StatusCode, V
             return Err(Problem::unavailable("the index cannot tell whether this is a repetition", 5));
         }
     };
-    Ok((status, decided(engine, place, None, &settled.blocked)?))
+    Ok((status, Said::Decision(Box::new(decided(engine, place, settled.blocked)?))))
+}
+
+/// What is said about a question.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+pub(crate) enum Said {
+    /// What was decided.
+    Decision(Box<Decision>),
+    /// That the person was erased.
+    Erased {
+        /// Says so.
+        status: &'static str,
+        /// Says so.
+        erased: bool,
+    },
+}
+
+/// What was decided, from a slip or from a leaf.
+#[derive(Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Decision {
+    gcid: Option<String>,
+    outcome: Value,
+    tier: Value,
+    rule_id: Value,
+    candidates: Value,
+    blocked: Vec<Value>,
+    receipt: DecisionReceipt,
+}
+
+#[derive(Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionReceipt {
+    origin: String,
+    index: u64,
+    leaf_hash: String,
+    received_at: String,
+    tree_size: u64,
+    proof: String,
+}
+
+impl Decision {
+    fn of(resolved: &Resolved) -> Self {
+        Self {
+            gcid: Some(resolved.gcid.to_string()),
+            outcome: resolved.outcome.name().into(),
+            tier: resolved.tier.name().into(),
+            rule_id: resolved.rule.map(RuleId::name).into(),
+            candidates: resolved.candidates.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Turns identifiers into tokens
@@ -501,20 +598,8 @@ fn plain(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.chars().all(allowed) && (letters > 0 || digits < 6)
 }
 
-/// What proves that a leaf is in its log.
-struct Proved {
-    leaf_hash: String,
-    tree_size: u64,
-    proof: String,
-}
-
-/// Reads a decision from its leaf: the same answer at once and at every repetition, but for a proof from a grown tree.
-fn decided(
-    engine: &Engine,
-    place: Reference,
-    proved: Option<Proved>,
-    blocked: &[Value],
-) -> Result<Value, Problem> {
+/// Reads a decision from its leaf: the same answer as at first, but for a proof from a grown tree.
+fn decided(engine: &Engine, place: Reference, blocked: Vec<Value>) -> Result<Decision, Problem> {
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
         tracing::error!(error, "a decision cannot be read");
         Problem::unavailable("the decision cannot be read", 5)
@@ -523,33 +608,27 @@ fn decided(
     let index = place.index;
     let bytes = log.reader.entry(index).map_err(|error| unreadable(&error))?;
     let leaf = log.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
-    let proved = match proved {
-        Some(proved) => proved,
-        None => {
-            let receipt = events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))?;
-            Proved { leaf_hash: receipt.leaf_hash, tree_size: receipt.tree_size, proof: receipt.proof }
-        }
-    };
+    let receipt = events::receipt(&log, index, Vec::new()).map_err(|error| unreadable(&error))?;
     let event = leaf.body.get("auditEvent");
     let identity =
         |name: &str| event.and_then(|event| event.get("identity")?.get(name)).cloned().unwrap_or(Value::Null);
     debug_assert!(leaf.body.get(OBSERVATION_MEMBER).is_some(), "every resolution says what it rests on");
-    Ok(json!({
-        "gcid": leaf.subject.map(|subject| subject.to_string()),
-        "outcome": identity("outcome"),
-        "tier": identity("tier"),
-        "ruleId": identity("ruleId"),
-        "candidates": identity("candidates"),
-        "blocked": blocked,
-        "receipt": {
-            "origin": log.name,
-            "index": index.get(),
-            "leafHash": proved.leaf_hash,
-            "receivedAt": idtrail_event::time_text(leaf.received_ms),
-            "treeSize": proved.tree_size,
-            "proof": proved.proof,
+    Ok(Decision {
+        gcid: leaf.subject.map(|subject| subject.to_string()),
+        outcome: identity("outcome"),
+        tier: identity("tier"),
+        rule_id: identity("ruleId"),
+        candidates: identity("candidates"),
+        blocked,
+        receipt: DecisionReceipt {
+            origin: log.name.to_owned(),
+            index: index.get(),
+            leaf_hash: receipt.leaf_hash,
+            received_at: idtrail_event::time_text(leaf.received_ms),
+            tree_size: receipt.tree_size,
+            proof: receipt.proof,
         },
-    }))
+    })
 }
 
 /// Returns every identifier that a text without a type may be: a token, a hash as events carry it, a client's own

@@ -39,13 +39,19 @@ pub mod events;
 pub mod health;
 pub mod identity;
 mod intake;
+pub mod logs;
 pub mod oauth;
 pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
 pub mod rights;
+pub mod rights_answers;
+pub mod rights_reports;
+pub mod rights_schedules;
+pub mod ruleset;
 pub mod shred;
 pub mod sinks;
+mod stating;
 pub mod steward;
 pub mod tiles;
 pub mod timeline;
@@ -61,6 +67,7 @@ struct Shared {
     monitor: Arc<Monitor>,
     sinks: Arc<Sinks>,
     rights: Arc<Rights>,
+    packages: dsar::Kept,
     budgets: Budgets,
     envelope: Arc<Envelope>,
     body_bytes_max: usize,
@@ -91,6 +98,7 @@ impl AppState {
             monitor,
             sinks,
             rights,
+            packages: dsar::Kept::default(),
             budgets,
             envelope,
             body_bytes_max,
@@ -117,6 +125,11 @@ impl AppState {
     /// Returns the requests of data subjects.
     pub fn rights(&self) -> &Arc<Rights> {
         &self.0.rights
+    }
+
+    /// Returns the evidence packages that can be fetched again.
+    pub(crate) fn packages(&self) -> &dsar::Kept {
+        &self.0.packages
     }
 
     /// Returns what is counted and measured.
@@ -159,6 +172,7 @@ impl AppState {
         self.0.budgets.sweep();
         self.0.tokens.sweep();
         let engine = self.engine();
+        self.0.packages.sweep(engine.now_ms(), engine.lookup().epoch_in_log());
         match engine.quarantine().expire(engine.now_ms()) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "entries of the quarantine expired"),
@@ -223,21 +237,41 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(steward::split))
         .routes(routes!(steward::simulate))
         .routes(routes!(steward::quarantine))
+        .routes(routes!(ruleset::show, ruleset::replace))
+        .routes(routes!(ruleset::simulate))
+        .routes(routes!(ruleset::proposals))
+        .routes(routes!(ruleset::approve))
         .routes(routes!(customers::show))
         .routes(routes!(customers::explain))
         .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::aliases))
         .routes(routes!(dsar::audit_trail))
+        .routes(routes!(dsar::fetch_package))
         .routes(routes!(rights::list, rights::open))
         .routes(routes!(rights::show))
         .routes(routes!(rights::say))
         .routes(routes!(rights::certificate))
+        .routes(routes!(rights_answers::draft, rights_answers::review))
+        .routes(routes!(rights_answers::link))
+        .routes(routes!(rights_answers::fetch))
+        .routes(routes!(rights_reports::deadlines))
+        .routes(routes!(rights_reports::figures))
+        .routes(routes!(rights_reports::processing))
+        .routes(routes!(rights_schedules::list, rights_schedules::add))
+        .routes(routes!(rights_schedules::end))
         .routes(routes!(access_log::list))
         .routes(routes!(access_log::receipt))
         .routes(routes!(access_log::checkpoint))
         .routes(routes!(access_log::tile))
         .routes(routes!(access_log::entries))
         .routes(routes!(oauth::token))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::checkpoint))
+        .routes(routes!(logs::tile))
+        .routes(routes!(logs::entries))
+        .routes(routes!(logs::access_checkpoint))
+        .routes(routes!(logs::access_tile))
+        .routes(routes!(logs::access_entries))
         .routes(routes!(tiles::checkpoint))
         .routes(routes!(tiles::tile))
         .routes(routes!(tiles::entries))

@@ -329,7 +329,7 @@ async fn find(state: &AppState, id: &str) -> Result<(QuarantineId, Entry), Probl
 async fn remove(state: &AppState, id: QuarantineId) -> Result<bool, Problem> {
     let engine = Arc::clone(state.engine());
     let removed = blocking(move || {
-        engine.quarantine().remove(id).map_err(|error| {
+        engine.discard(&[id]).map(|removed| removed > 0).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "an entry cannot be destroyed");
             Problem::unavailable("the entry cannot be destroyed at the moment", 5)
         })

@@ -84,7 +84,7 @@ pub async fn resolve_batch(
     let results = blocking(move || {
         let one = |settled: Result<_, Problem>| {
             let (status, mut decision) = match settled.and_then(|outcome| settle(&engine, outcome)) {
-                Ok((status, decision)) => (status.as_u16(), decision),
+                Ok((status, said)) => (status.as_u16(), serde_json::to_value(said).unwrap_or_default()),
                 Err(problem) => {
                     let problem: Value = serde_json::from_slice(&problem.to_json(None)).unwrap_or_default();
                     let status = problem.get("status").and_then(Value::as_u64).unwrap_or(500);

@@ -4,8 +4,11 @@
 //! what somebody says to it, and answered when that is on disk; what follows from it happens by itself. Nothing here shows
 //! an event of a customer: there are counts, states and hashes.
 
+use std::cmp::Reverse;
+
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -15,6 +18,7 @@ use idtrail_rights::{
     Basis, Case, Code, Command, Digest, HoldName, ItemName, Kind, Level, Principal, Refusal, RequestId,
     Settings as Rules,
 };
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -28,13 +32,18 @@ use crate::problem::Problem;
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const CUSTOMER_CHARS_MAX: usize = 256;
-/// Requests that one answer lists, newest first.
+/// Requests that one page lists at most, and without a limit.
 const LISTED_MAX: usize = 1_000;
+const LISTED: usize = 100;
+/// What is said where access is asked for and nobody said what is done with data.
+pub(super) const NO_RECORDS: &str =
+    "access needs the records of processing: name their file as `records` in [rights]";
 
 /// Opens a request
 ///
-/// `kind` is ERASURE, RECTIFICATION, RESTRICTION or OBJECTION. The person is named as in a request for access: by `customerIdHash` or `identifier`. If a request of the same kind for the same person is open, this one attaches
-/// to it.
+/// `kind` is ACCESS, PORTABILITY, ERASURE, RECTIFICATION, RESTRICTION or OBJECTION. The person is named by `customerIdHash`
+/// or `identifier`. If a request of the same kind for the same person is open, this one attaches to it. ACCESS needs the
+/// records of processing, which the configuration names.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
@@ -76,9 +85,8 @@ pub async fn open(
         }
     };
     let kind: Kind = member(&value, "kind")?;
-    if kind.is_reading() {
-        let message = "requests for data are answered by POST /api/v1/compliance/dsar/audit-trail";
-        return Err(invalid("/kind", message));
+    if kind == Kind::Access && !state.rights().can_inform() {
+        return Err(invalid("/kind", NO_RECORDS));
     }
     let new = New {
         kind,
@@ -93,19 +101,34 @@ pub async fn open(
     Ok(answer(status, &shown(&state, &request)?))
 }
 
+/// Which page.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Id of the request that ended the page before.
+    pub after: Option<String>,
+    /// Most requests, 1 to 1,000.
+    pub limit: Option<usize>,
+}
+
 /// Lists the requests
 ///
-/// The newest first, at most 1,000.
+/// The newest first, without their steps, page by page.
 ///
 /// # Errors
-/// 401, 403, 429 or 503.
+/// 400, 401, 403, 404, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/rights/requests",
     operation_id = "list_rights_requests",
     tag = "rights",
+    params(
+        ("after" = Option<String>, Query, description = "Where the page before ended: its `next`.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Most requests, 1 to 1,000. Without it 100.", nullable = false, minimum = 1, maximum = 1000)
+    ),
     responses(
-        (status = 200, description = "The requests.", body = serde_json::Map<String, Value>),
+        (status = 200, description = "A page of the requests.", body = serde_json::Map<String, Value>),
+        openapi::RequestProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = [], "Bearer" = [])),
@@ -115,15 +138,31 @@ pub async fn list(
     State(state): State<AppState>,
     system: CallingSystem,
     person: Person,
+    part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, Problem> {
     admit(&state, &system, &person)?;
-    let requests = state.rights().read(|cases, rules| {
-        let mut all: Vec<(u64, Value)> =
-            cases.map(|(case, steps)| (case.received_ms, view(case, steps, rules))).collect();
-        all.sort_by_key(|(received_ms, _)| std::cmp::Reverse(*received_ms));
-        all.into_iter().take(LISTED_MAX).map(|(_, view)| view).collect::<Vec<_>>()
+    let Query(part) = part?;
+    let limit = part.limit.unwrap_or(LISTED);
+    if !(1..=LISTED_MAX).contains(&limit) {
+        return Err(Problem::malformed_request("limit must be 1 to 1000"));
+    }
+    let after = part.after.as_deref().map(named).transpose()?;
+    let page = state.rights().read(|cases, rules| {
+        // Newest first; requests of one millisecond by their ids, so that pages neither repeat nor leave out.
+        let mut all: Vec<_> =
+            cases.map(|(case, _)| (Reverse(case.received_ms), &case.request, case)).collect();
+        all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let start = match &after {
+            None => 0,
+            Some(after) => all.iter().position(|(_, id, _)| *id == after)? + 1,
+        };
+        let rest = all.get(start..).unwrap_or_default();
+        let page: Vec<Value> = rest.iter().take(limit).map(|(.., case)| view(case, &[], rules)).collect();
+        let next = rest.get(..limit).and_then(|page| page.last()).filter(|_| rest.len() > limit);
+        Some(json!({ "requests": page, "more": next.is_some(), "next": next.map(|(_, id, _)| id) }))
     });
-    Ok(answer(StatusCode::OK, &json!({ "requests": requests.map_err(problem)? })))
+    let page = page.map_err(problem)?;
+    Ok(answer(StatusCode::OK, &page.ok_or_else(|| Problem::not_found("there is no such request"))?))
 }
 
 /// Shows a request
@@ -159,7 +198,7 @@ pub async fn show(
 /// Says something to a request
 ///
 /// `command` is one of acknowledge, challenge, verify, fail-verification, pause, resume, extend, approve, drop-plan, hold,
-/// release, exempt, attest, reopen, deny, withdraw, expire. Members of the body: `evidence` (hash of what shows it),
+/// release, exempt, attest, reopen, revoke-link, deny, withdraw, expire. Members of the body: `evidence` (hash of what shows it),
 /// `reason` (a code), `level`, `method`, `planHash`, `hold`, `item`, `items`, `basis`, `count`, as the command needs.
 ///
 /// # Errors
@@ -235,14 +274,14 @@ pub async fn certificate(
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], file).into_response())
 }
 
-fn admit(state: &AppState, system: &CallingSystem, person: &Person) -> Result<(), Problem> {
+pub(super) fn admit(state: &AppState, system: &CallingSystem, person: &Person) -> Result<(), Problem> {
     system.require(&[Role::Dpo])?;
     person.require(&[Role::Dpo])?;
     state.budgets().take_read(system.key_id())
 }
 
 /// Returns how a person is named in steps: our own ids are random, those of other issuers may be names and are hashed.
-fn principal(person: &Person) -> Principal {
+pub(super) fn principal(person: &Person) -> Principal {
     let own = person.id().strip_prefix("person_").and_then(|_| Principal::parse(person.id()).ok());
     own.unwrap_or_else(|| {
         let hash = Digest::of("idtrail/rights/principal/v1", &[person.id().as_bytes()]);
@@ -250,15 +289,15 @@ fn principal(person: &Person) -> Principal {
     })
 }
 
-fn named(id: &str) -> Result<RequestId, Problem> {
+pub(super) fn named(id: &str) -> Result<RequestId, Problem> {
     RequestId::parse(id).map_err(|_| Problem::not_found("there is no such request"))
 }
 
-fn code(text: &str) -> Code {
+pub(super) fn code(text: &str) -> Code {
     Code::parse(text).expect("a name")
 }
 
-fn subjects(state: &AppState, value: &mut Value) -> Result<Vec<Subject>, Problem> {
+pub(super) fn subjects(state: &AppState, value: &mut Value) -> Result<Vec<Subject>, Problem> {
     let engine = state.engine();
     let raw = value.get_mut("identifier").map(|item| identifier(engine, item));
     let id = value.get("customerIdHash").and_then(Value::as_str);
@@ -276,17 +315,17 @@ fn subjects(state: &AppState, value: &mut Value) -> Result<Vec<Subject>, Problem
     }
 }
 
-fn invalid(pointer: &str, message: &'static str) -> Problem {
+pub(super) fn invalid(pointer: &str, message: &'static str) -> Problem {
     Problem::invalid(vec![wrong(pointer, message)])
 }
 
-fn optional<T: DeserializeOwned>(value: &Value, name: &str) -> Result<Option<T>, Problem> {
+pub(super) fn optional<T: DeserializeOwned>(value: &Value, name: &str) -> Result<Option<T>, Problem> {
     let Some(member) = value.get(name).filter(|member| !member.is_null()) else { return Ok(None) };
     let read = T::deserialize(member);
     read.map(Some).map_err(|_| invalid(&format!("/{name}"), "it is not of the form that this needs"))
 }
 
-fn member<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T, Problem> {
+pub(super) fn member<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T, Problem> {
     optional(value, name)?.ok_or_else(|| invalid(&format!("/{name}"), "it is missing"))
 }
 
@@ -314,13 +353,14 @@ fn said(command: &str, value: &Value) -> Result<Command, Problem> {
         "attest" => Command::Attest(item()?, member(value, "count")?, evidence()?),
         "reopen" => Command::Reopen(item()?),
         "deny" => Command::Deny(reason()?, evidence()?),
+        "revoke-link" => Command::RevokeLink,
         "withdraw" => Command::Withdraw(evidence()?),
         "expire" => Command::Expire,
         _ => return Err(Problem::not_found("there is no such command")),
     })
 }
 
-fn shown(state: &AppState, request: &RequestId) -> Result<Value, Problem> {
+pub(super) fn shown(state: &AppState, request: &RequestId) -> Result<Value, Problem> {
     let shown = state.rights().read(|cases, rules| {
         let mut found = cases.filter(|(case, _)| case.request == *request);
         found.next().map(|(case, steps)| view(case, steps, rules))
@@ -370,6 +410,12 @@ fn view(case: &Case, steps: &[Logged], rules: &Rules) -> Value {
         "attached": case.attached,
         "certificates": case.certificates,
         "outcome": case.state.is_closed().then(|| case.outcome().name()),
+        "delivery": case.kind().is_reading().then(|| json!({
+            "package": case.delivery.package, "redacted": case.delivery.reviewed,
+            "expiresAt": case.delivery.link.map(|(until_ms, _)| idtrail_event::time_text(until_ms)),
+            "fetches": case.delivery.fetches, "fetchesMax": case.delivery.link.map(|(_, max)| max),
+        })),
+        "stragglers": case.items.values().map(|item| item.stragglers).sum::<u64>(),
         "steps": steps.iter().map(|logged| json!({
             "step": logged.entry.step.name(), "at": idtrail_event::time_text(logged.entry.at_ms),
             "actor": logged.entry.actor, "index": logged.place.index.get(),
@@ -377,7 +423,7 @@ fn view(case: &Case, steps: &[Logged], rules: &Rules) -> Value {
     })
 }
 
-fn problem(error: SayError) -> Problem {
+pub(super) fn problem(error: SayError) -> Problem {
     match error {
         SayError::Unknown => Problem::not_found("there is no such request"),
         SayError::Refused(Refusal::Busy) => {

@@ -14,7 +14,9 @@ use http::{HeaderMap, StatusCode};
 use idtrail_event::ClassId;
 use idtrail_index::retention;
 use idtrail_index::shred::{ErrorKind, LEAVES_MAX, Order, Outcome, ShredError, Task};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_tlog::LogIndex;
+use idtrail_vault::Sections;
 use idtrail_verify::time_text;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -22,6 +24,7 @@ use tokio::sync::oneshot;
 use super::{AppState, answer, body};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;
+use crate::engine::Engine;
 use crate::engine::retention::{month_of_ms, month_text};
 use crate::engine::shred::DeskError;
 use crate::openapi::{self, schema};
@@ -68,8 +71,14 @@ pub async fn shred(
     let mut indices = indices(&value)?;
     indices.sort_unstable();
     indices.dedup();
-    confirmed(&value, &format!("shred {} {}", indices.len(), leaves(indices.len() as u64)))?;
-    let order = order(&system, &value, Task::Erase { indices })?;
+    let (what, sections) = match value.get("staffOnly") {
+        None | Some(Value::Bool(false)) => ("", Sections::Both),
+        Some(Value::Bool(true)) => ("staff of ", Sections::Staff),
+        Some(_) => return Err(wrong("/staffOnly", "it is not a truth value", "true or false")),
+    };
+    confirmed(&value, &format!("shred {what}{} {}", indices.len(), leaves(indices.len() as u64)))?;
+    let leaves = places(&state, &value, indices)?;
+    let order = order(&system, &value, Task::Erase { leaves, sections })?;
     carry_out(&state, order).await
 }
 
@@ -142,7 +151,12 @@ pub async fn set_hold(
         return Err(wrong("/holdId", "it is missing or not a text", "1 to 64 visible ASCII characters"));
     };
     let count = indices.len();
-    let receiver = state.engine().desk().hold(id.to_owned(), indices).map_err(|error| problem(&error))?;
+    let leaves = places(&state, &value, indices)?;
+    let receiver = state
+        .engine()
+        .desk()
+        .hold(id.to_owned(), leaves, Some(system.name().to_owned()))
+        .map_err(|error| problem(&error))?;
     wait(&state, receiver).await?;
     Ok(answer(StatusCode::CREATED, &json!({ "holdId": id, "leaves": count })))
 }
@@ -177,7 +191,7 @@ pub async fn release_hold(
 ) -> Result<Response, Problem> {
     let value = admin(&state, &system, &headers, body).await?;
     confirmed(&value, &format!("release {id}"))?;
-    let order = order(&system, &value, Task::Release { hold: id, indices: Vec::new() })?;
+    let order = order(&system, &value, Task::Release { hold: id, leaves: Vec::new() })?;
     carry_out(&state, order).await
 }
 
@@ -210,8 +224,8 @@ pub async fn apply_retention(
     let engine = state.engine().clone();
     let present = month_of_ms(u64::try_from(engine.ports().clock.wall_ms()).unwrap_or(0));
     let due = tokio::task::spawn_blocking(move || {
-        let table = retention::newest_table(engine.reader())?;
-        retention::due(engine.reader(), engine.keyring(), &table, present)
+        let logs = engine.logs();
+        retention::due_in_all(logs.iter().map(|log| (&**log.reader, log.keyring)), present)
     });
     let due = due
         .await
@@ -232,7 +246,7 @@ pub async fn apply_retention(
     }
     let order = order(&system, &value, Task::Expire { periods: due })?;
     let outcome = outcome(&state, order).await?;
-    let mut document = document(&outcome);
+    let mut document = shown(&state, &outcome);
     if let Value::Object(members) = &mut document {
         members.insert("periods".to_owned(), json!(periods));
     }
@@ -265,6 +279,21 @@ fn indices(value: &Value) -> Result<Vec<u64>, Problem> {
     })
 }
 
+/// Returns the leaves of the log that the body names, or of the one that is written to.
+fn places(state: &AppState, value: &Value, indices: Vec<u64>) -> Result<Vec<Reference>, Problem> {
+    let engine = state.engine();
+    let origin = match value.get("origin") {
+        None => engine.ordinal(),
+        Some(name) => {
+            let log = name.as_str().and_then(|name| engine.log_named(name));
+            let log =
+                log.ok_or_else(|| wrong("/origin", "it names no log of this installation", "see /logs"))?;
+            log.ordinal
+        }
+    };
+    Ok(indices.into_iter().map(|index| Reference { origin, index: LogIndex::new(index) }).collect())
+}
+
 /// Goes on only if the words are there that say what will happen. They are not repeated in the error, so that a client
 /// cannot learn them from it and send them without a look.
 fn confirmed(value: &Value, words: &str) -> Result<(), Problem> {
@@ -284,7 +313,7 @@ fn leaves(count: u64) -> &'static str {
 }
 
 async fn carry_out(state: &AppState, order: Order) -> Result<Response, Problem> {
-    Ok(answer(StatusCode::OK, &document(&outcome(state, order).await?)))
+    Ok(answer(StatusCode::OK, &shown(state, &outcome(state, order).await?)))
 }
 
 async fn outcome(state: &AppState, order: Order) -> Result<Outcome, Problem> {
@@ -292,17 +321,35 @@ async fn outcome(state: &AppState, order: Order) -> Result<Outcome, Problem> {
     wait(state, receiver).await
 }
 
+fn shown(state: &AppState, outcome: &Outcome) -> Value {
+    document(state.engine(), outcome)
+}
+
 /// Returns an outcome as the API and the command line show it.
-pub(crate) fn document(outcome: &Outcome) -> Value {
-    let named: Vec<u64> = outcome.held.iter().take(NAMED_MAX).copied().map(LogIndex::get).collect();
+pub(crate) fn document(engine: &Engine, outcome: &Outcome) -> Value {
+    let named = |origin: OriginOrdinal| -> Vec<u64> {
+        let of_log = outcome.held.iter().filter(|held| held.origin == origin);
+        of_log.take(NAMED_MAX).map(|held| held.index.get()).collect()
+    };
+    let logs = engine.logs();
+    let name = |origin| logs.iter().find(|log| log.ordinal == origin).map(|log| log.name);
+    let elsewhere: Vec<Value> = logs
+        .iter()
+        .filter(|log| log.ordinal != engine.ordinal())
+        .map(|log| (log.name, named(log.ordinal)))
+        .filter(|(_, indices)| !indices.is_empty())
+        .map(|(origin, indices)| json!({ "origin": origin, "indices": indices }))
+        .collect();
     json!({
         "requestId": outcome.request_id,
         "shredded": outcome.shredded,
-        "held": named,
+        "held": named(engine.ordinal()),
+        "heldInEarlierLogs": elsewhere,
         "heldCount": outcome.held.len(),
         "alreadyGone": outcome.gone,
         "vaultEpoch": outcome.epoch,
-        "leafIndex": outcome.leaf.map(LogIndex::get),
+        "leafIndex": outcome.leaf.map(|leaf| leaf.index.get()),
+        "leafOrigin": outcome.leaf.and_then(|leaf| name(leaf.origin)),
         "repeated": outcome.repeated,
     })
 }

@@ -4,32 +4,27 @@
 //! what followed from it is undone then, because customers follow from evidence and statements alone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use idtrail_event::GlobalCustomerId;
-use idtrail_identity::assertion::{Assertion, AssertionKind, Subject};
-use idtrail_identity::simulate::Simulation;
-use idtrail_identity::{Actor, ErrorKind, IdentityError};
+use idtrail_identity::assertion::{AssertionKind, Subject};
+use idtrail_identity::{ErrorKind, IdentityError};
 use idtrail_index::assertion::from_json;
-use idtrail_index::trail::{Command, Refusal};
-use idtrail_log::commit::Answer;
-use idtrail_tlog::LogIndex;
 use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
 use super::identity::{durable, durably, type_name, wrong};
-use super::{AppState, answer, blocking, body, events};
+use super::stating::{self, Request};
+use super::{AppState, answer, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
 use crate::openapi;
 use crate::problem::Problem;
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
-const REASON_CHARS_MAX: usize = 500;
 /// Refused links that one answer lists.
 const QUARANTINE_MAX: usize = 1_000;
 
@@ -44,6 +39,7 @@ const QUARANTINE_MAX: usize = 1_000;
     path = "/api/v1/assertions",
     operation_id = "assert_identity",
     tag = "identity",
+    params(openapi::IdempotencyKey),
     request_body(
         content = serde_json::Map<String, Value>,
         example = json!({
@@ -53,6 +49,8 @@ const QUARANTINE_MAX: usize = 1_000;
     ),
     responses(
         (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        (status = 200, description = "The statement that was made before.", body = serde_json::Map<String, Value>),
+        (status = 202, description = "A proposal that a second person has to approve.", body = serde_json::Map<String, Value>),
         openapi::WriteProblems,
         openapi::NotFoundProblem,
         openapi::ConflictProblem
@@ -69,7 +67,8 @@ pub async fn assert(
 ) -> Result<Response, Problem> {
     let value = steward(&state, &system, &person, &headers, body).await?;
     let kind = kind(&value)?;
-    state_it(&state, &person, kind, &value).await
+    let request = Request { state: &state, system: &system, person: &person, headers: &headers };
+    stating::assertion(request, kind, &value).await
 }
 
 /// Makes one customer of two
@@ -81,6 +80,7 @@ pub async fn assert(
     path = "/api/v1/customers:merge",
     operation_id = "merge_customers",
     tag = "identity",
+    params(openapi::IdempotencyKey),
     request_body(
         content = serde_json::Map<String, Value>,
         example = json!({
@@ -89,6 +89,8 @@ pub async fn assert(
     ),
     responses(
         (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        (status = 200, description = "The statement that was made before.", body = serde_json::Map<String, Value>),
+        (status = 202, description = "A proposal that a second person has to approve.", body = serde_json::Map<String, Value>),
         openapi::WriteProblems,
         openapi::NotFoundProblem,
         openapi::ConflictProblem
@@ -104,7 +106,8 @@ pub async fn merge(
     body: Body,
 ) -> Result<Response, Problem> {
     let value = steward(&state, &system, &person, &headers, body).await?;
-    state_it(&state, &person, merged(&value)?, &value).await
+    let request = Request { state: &state, system: &system, person: &person, headers: &headers };
+    stating::assertion(request, merged(&value)?, &value).await
 }
 
 /// Takes customers apart that are not one
@@ -118,6 +121,7 @@ pub async fn merge(
     path = "/api/v1/customers:split",
     operation_id = "split_customer",
     tag = "identity",
+    params(openapi::IdempotencyKey),
     request_body(
         content = serde_json::Map<String, Value>,
         example = json!({
@@ -127,6 +131,8 @@ pub async fn merge(
     ),
     responses(
         (status = 201, description = "The statement, on disk.", body = serde_json::Map<String, Value>),
+        (status = 200, description = "The statement that was made before.", body = serde_json::Map<String, Value>),
+        (status = 202, description = "A proposal that a second person has to approve.", body = serde_json::Map<String, Value>),
         openapi::WriteProblems,
         openapi::NotFoundProblem,
         openapi::ConflictProblem
@@ -157,7 +163,8 @@ pub async fn split(
         });
         [*left, *right] = homes;
     }
-    state_it(&state, &person, kind, &value).await
+    let request = Request { state: &state, system: &system, person: &person, headers: &headers };
+    stating::assertion(request, kind, &value).await
 }
 
 /// Says what a statement would do, and does nothing
@@ -196,7 +203,7 @@ pub async fn simulate(
     let (simulation, next) = state.engine().identity().simulate(&kind(&value)?);
     let simulation = simulation.map_err(|error| problem(&error))?;
     durable(&state, next).await?;
-    Ok(answer(StatusCode::OK, &simulated(&simulation)))
+    Ok(answer(StatusCode::OK, &stating::effect(&state, simulation).await?))
 }
 
 /// Lists links that were refused
@@ -251,7 +258,8 @@ pub async fn quarantine(State(state): State<AppState>, reader: Reader) -> Result
     Ok(answer(StatusCode::OK, &json!({ "entries": entries.collect::<Vec<_>>() })))
 }
 
-async fn steward(
+/// Takes the body of a request of a data protection officer.
+pub(super) async fn steward(
     state: &AppState,
     system: &CallingSystem,
     person: &Person,
@@ -284,91 +292,8 @@ fn merged(value: &Value) -> Result<AssertionKind, Problem> {
     }
 }
 
-async fn state_it(
-    state: &AppState,
-    person: &Person,
-    kind: AssertionKind,
-    value: &Value,
-) -> Result<Response, Problem> {
-    let reason = value.get("reason").and_then(Value::as_str).map(str::trim);
-    let Some(reason) = reason.filter(|text| (1..=REASON_CHARS_MAX).contains(&text.chars().count())) else {
-        return Err(Problem::invalid(vec![wrong(
-            "/reason",
-            "it is missing or not a text of 1 to 500 characters",
-        )]));
-    };
-    if reason.contains('@') || reason.chars().filter(char::is_ascii_digit).count() > 5 {
-        return Err(Problem::invalid(vec![wrong(
-            "/reason",
-            "it may hold an address or a number; leave them out",
-        )]));
-    }
-    let engine = state.engine();
-    let (simulation, _) = engine.identity().simulate(&kind);
-    let simulation = simulation.map_err(|error| problem(&error))?;
-    let assertion = Assertion { kind, actor: Actor::Steward, reason: reason.to_owned(), approver: None };
-    let receiver = engine
-        .submit(Command::assert(assertion, Some(person.id())))
-        .map_err(|error| events::unavailable(&error))?;
-    let outcome = tokio::time::timeout(state.request_timeout(), receiver)
-        .await
-        .map_err(|_| Problem::unavailable("the statement was not stored in time; it may be stored later", 1))?
-        .map_err(|_| Problem::unavailable("the log has stopped", 5))?
-        .map_err(|error| events::unavailable(&error))?;
-    match outcome {
-        Answer::Appended { first, .. } => {
-            let engine = Arc::clone(engine);
-            let read = move || number(&engine, first);
-            let (number, leaf_hash) = blocking(read).await?;
-            Ok(answer(
-                StatusCode::CREATED,
-                &json!({
-                    "assertionId": number,
-                    "index": first.get(),
-                    "leafHash": leaf_hash,
-                    "effect": simulated(&simulation),
-                }),
-            ))
-        }
-        Answer::Existing(_)
-        | Answer::Refused(
-            Refusal::Unavailable
-            | Refusal::Earlier(_)
-            | Refusal::Erased
-            | Refusal::ErasedConflict
-            | Refusal::Conflict(_),
-        ) => Err(Problem::unavailable("what the statement is about has changed; look at it again", 1)),
-    }
-}
-
-fn number(engine: &crate::engine::Engine, index: LogIndex) -> Result<(Value, String), Problem> {
-    let unreadable = |error: &(dyn std::error::Error + 'static)| {
-        tracing::error!(error, "a statement cannot be read");
-        Problem::unavailable("the statement cannot be read", 5)
-    };
-    let bytes = engine.reader().entry(index).map_err(|error| unreadable(&error))?;
-    let leaf = engine.open_leaf(index, &bytes).map_err(|error| unreadable(&error))?.leaf;
-    let hash = engine.reader().leaf_hash(index).map_err(|error| unreadable(&error))?;
-    let number = leaf.body.get("auditEvent").and_then(|event| event.get("identity")?.get("assertionId"));
-    Ok((number.cloned().unwrap_or_default(), hash.to_string()))
-}
-
-fn simulated(simulation: &Simulation) -> Value {
-    let texts = |ids: &[GlobalCustomerId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-    json!({
-        "merges": simulation.merges.iter().map(|ids| texts(ids)).collect::<Vec<_>>(),
-        "splits": simulation.splits.iter().map(|split| json!({
-            "from": split.from.to_string(),
-            "parts": split.parts.iter().map(Vec::len).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-        "states": simulation.states.iter().map(|(id, state)| json!({
-            "type": type_name(id.kind), "token": id.token.to_string(), "to": state.name(),
-        })).collect::<Vec<_>>(),
-        "refused": simulation.refused.len(),
-    })
-}
-
-fn problem(error: &IdentityError) -> Problem {
+/// Says why a statement is refused.
+pub(super) fn problem(error: &IdentityError) -> Problem {
     match error {
         IdentityError::Contradicts { .. } => {
             Problem::conflict("it contradicts a statement in force; revoke that first")

@@ -253,7 +253,7 @@ fn entry(
 }
 
 /// Finds the answers to requests for access that were given for a customer before it was split: at most 100, oldest first.
-fn affected_requests(
+pub(super) fn affected_requests(
     engine: &Engine,
     from: GlobalCustomerId,
     until_ms: u64,

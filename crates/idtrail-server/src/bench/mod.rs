@@ -4,3 +4,4 @@ pub mod histogram;
 pub mod identity;
 pub mod load;
 pub mod postgres;
+pub mod trail;

@@ -48,6 +48,17 @@ const INSERT: &str = concat!(
     "\n",
 );
 
+/// One event's text, as [`INSERT`] has it, for inserts of many rows: `$body$…$body$`.
+fn body_literal() -> &'static str {
+    let start = INSERT.find("'{\"auditEvent\"").unwrap_or_default();
+    INSERT.get(start..).and_then(|rest| rest.strip_suffix(");\n")).unwrap_or("''")
+}
+
+/// The customer of a row whose number is an expression.
+fn customer_sql(number: &str) -> String {
+    format!("'cust_hash_' || encode(sha256(CAST(CAST({number} AS text) AS bytea)),'hex')")
+}
+
 /// Why PostgreSQL could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
@@ -208,6 +219,56 @@ impl Postgres {
         pgbench.args(["-h", "127.0.0.1", "-U", USER, "-n", "-M", "prepared", "-j", "1", "-p"]);
         pgbench.arg(self.port.to_string()).arg("-c").arg(connections.to_string());
         pgbench.arg("-T").arg(seconds.to_string()).arg("-f").arg(self.dir.join("insert.sql")).arg("postgres");
+        figures(&output(&mut pgbench)?).ok_or(PostgresError::Output)
+    }
+
+    /// Inserts `rows` rows per statement over `connections` connections for `seconds`; a transaction is a statement.
+    ///
+    /// # Errors
+    /// As [`Postgres::measure`].
+    pub fn measure_rows(&self, connections: u32, seconds: u32, rows: u32) -> Result<Rate, PostgresError> {
+        let script = format!(
+            "\\set c random(1, 2000000)\nINSERT INTO ev_plain(cust, body) SELECT {}, {} FROM generate_series(1, {rows}) g;\n",
+            customer_sql(":c + g"),
+            body_literal()
+        );
+        self.measure_script(&script, connections, seconds)
+    }
+
+    /// Reads all rows of one of `people` customers per query.
+    ///
+    /// # Errors
+    /// As [`Postgres::measure`].
+    pub fn measure_select(&self, connections: u32, seconds: u32, people: u64) -> Result<Rate, PostgresError> {
+        let script = format!(
+            "\\set c random(1, {people})\nSELECT id, at, body FROM ev_plain WHERE cust = {} ORDER BY id;\n",
+            customer_sql(":c")
+        );
+        self.measure_script(&script, connections, seconds)
+    }
+
+    /// Adds rows of `people` customers, spread evenly, and lets the planner look at them.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub fn fill(&self, rows: u64, people: u64) -> Result<(), PostgresError> {
+        let number = format!("1 + floor(random() * {people})::bigint + g * 0");
+        let fill = format!(
+            "INSERT INTO ev_plain(cust, body) SELECT {}, {} FROM generate_series(1, {rows}) g",
+            customer_sql(&number),
+            body_literal()
+        );
+        self.sql(&fill)?;
+        self.sql("VACUUM ANALYZE ev_plain").map(drop)
+    }
+
+    fn measure_script(&self, script: &str, connections: u32, seconds: u32) -> Result<Rate, PostgresError> {
+        let path = self.dir.join("measured.sql");
+        std::fs::write(&path, script)?;
+        let mut pgbench = self.programs.command("pgbench");
+        pgbench.args(["-h", "127.0.0.1", "-U", USER, "-n", "-M", "prepared", "-j", "1", "-p"]);
+        pgbench.arg(self.port.to_string()).arg("-c").arg(connections.to_string());
+        pgbench.arg("-T").arg(seconds.to_string()).arg("-f").arg(path).arg("postgres");
         figures(&output(&mut pgbench)?).ok_or(PostgresError::Output)
     }
 

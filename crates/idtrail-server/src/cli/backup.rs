@@ -70,7 +70,7 @@ pub fn run(context: &Context, args: &BackupArgs, out: &mut dyn Write) -> Result<
     writeln!(out, "Backed up to {} with epoch {} of the vault.", args.dir.display(), manifest.vault_epoch)?;
     writeln!(
         out,
-        "Not in it, and needed for a restore: the key-encryption key, one anchor, the configuration."
+        "Not in it, and needed for a restore: the key-encryption key, one anchor, the configuration, secrets of sinks."
     )?;
     Ok(Exit::Ok)
 }
@@ -86,14 +86,14 @@ pub fn run_restore(context: &Context, args: &RestoreArgs, out: &mut dyn Write) -
     let done =
         restore(&init::ports(context), &settings, kek, &args.dir, &mut |bytes| bar.set_position(bytes));
     bar.finish_and_clear();
-    let Restored { logs, access_logs, origin, epoch, policy } = done.map_err(failure)?;
+    let Restored { logs, access_logs, files, made_ms, origin, epoch, policy } = done.map_err(failure)?;
     if let Some(path) = &args.policy {
         write_atomic(&*context.disk, path, policy.to_string().as_bytes(), Privacy::Public)?;
     }
     let lost: u64 = logs.iter().map(|log| log.lost).sum();
     if context.globals.json {
         let said = json!({
-            "dataDir": settings.data_dir, "logs": logs, "accessLogs": access_logs, "lost": lost, "origin": origin, "vaultEpoch": epoch.get(),
+            "dataDir": settings.data_dir, "logs": logs, "accessLogs": access_logs, "lost": lost, "origin": origin, "files": files, "vaultEpoch": epoch.get(),
             "policy": policy.to_string(),
         });
         writeln!(out, "{said}")?;
@@ -121,7 +121,16 @@ pub fn run_restore(context: &Context, args: &RestoreArgs, out: &mut dyn Write) -
         Some(path) => writeln!(out, "  {}", path.display())?,
         None => write!(out, "{policy}")?,
     }
-    writeln!(out, "Credentials are not in a backup: make new ones with idtrail key create.")?;
+    if files == 0 {
+        writeln!(out, "The backup holds no credentials: make new ones with idtrail key create.")?;
+    } else {
+        let made = idtrail_verify::time_text(made_ms);
+        writeln!(
+            out,
+            "Credentials, quarantine, sinks and records of requests are as they were at {made}: revoke again what was \
+             revoked since then (idtrail key list)."
+        )?;
+    }
     Ok(Exit::Ok)
 }
 

@@ -36,8 +36,14 @@ struct Round {
 /// # Errors
 /// A failure with its exit code.
 pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
+    if args.trail {
+        return super::bench_trail::run(context, args);
+    }
     if args.sinks {
         return super::bench_sinks::run(context, args);
+    }
+    if args.rights {
+        return super::bench_rights::run(context, args);
     }
     if args.identity {
         return super::bench_identity::run(context, args);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use serde_json::json;
+use idtrail_port::os::thread_cpu_ns;
+use serde_json::{Value, json};
 
 use super::bench::{Serving, median, prepare, requests};
 use super::{BenchArgs, Context, Failure, OrExit as _, init, serve};
-use crate::bench::identity;
+use crate::bench::identity::{self, Longest};
 use crate::bench::load::{self, End, Plan};
 use crate::exit::Exit;
 use crate::serve::Server;
@@ -24,7 +25,7 @@ const QUESTIONS_MADE: u64 = 8192;
 /// A failure with its exit code.
 #[allow(clippy::cast_precision_loss, reason = "times are shown with three digits")]
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
-    let memory = identity::measure(&*context.clock, args.identifiers).or_exit(Exit::Io)?;
+    let memory = identity::measure(&*context.clock, thread_cpu_ns, args.identifiers).or_exit(Exit::Io)?;
     let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
     let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
     let (made, key) = prepare(context, &dir, "")?;
@@ -56,25 +57,20 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
     let (events, questions) = (of(|(events, _)| events.rate()), of(|(_, questions)| questions.rate()));
     let cost = events / questions;
     let p99_us = of(|(_, questions)| questions.p99_us() as f64);
-    let us = |ns: u64| ns as f64 / 1000.0;
     let mut out = std::io::stdout().lock();
     if context.globals.json {
         let summary = json!({
             "identifiers": memory.identifiers, "foldPerSecond": memory.fold_per_second,
-            "foldMaxUs": us(memory.fold_max_ns), "resolvesPerSecond": memory.resolves_per_second,
-            "p50Us": us(memory.latency.quantile_ns(500)), "p99Us": us(memory.latency.quantile_ns(990)),
-            "maxUs": us(memory.max_ns), "splitMs": us(memory.split_ns) / 1000.0,
+            "fold": longest(&memory.growth), "resolvesPerSecond": memory.resolves_per_second,
+            "resolve": longest(&memory.longest), "splitMs": us(memory.split_ns) / 1000.0,
             "eventsPerSecond": events, "durableResolvesPerSecond": questions, "cost": cost, "durableP99Us": p99_us,
         });
         writeln!(out, "{summary}")?;
         return Ok(Exit::Ok);
     }
     writeln!(out, "in memory, one thread, {} identifiers", memory.identifiers)?;
-    let (rate, max) = (memory.fold_per_second, us(memory.fold_max_ns));
-    writeln!(out, "  becoming known  {rate:>9.0}/s   longest {max:.0} µs")?;
-    let (p50, p99) = (us(memory.latency.quantile_ns(500)), us(memory.latency.quantile_ns(990)));
-    let (rate, max) = (memory.resolves_per_second, us(memory.max_ns));
-    writeln!(out, "  resolve         {rate:>9.0}/s   p50 {p50:.2} µs, p99 {p99:.2} µs, longest {max:.0} µs")?;
+    writeln!(out, "  becoming known  {:>9.0}/s   {}", memory.fold_per_second, line(&memory.growth))?;
+    writeln!(out, "  resolve         {:>9.0}/s   {}", memory.resolves_per_second, line(&memory.longest))?;
     writeln!(out, "  split of 500    {:>9.2} ms", us(memory.split_ns) / 1000.0)?;
     writeln!(
         out,
@@ -86,6 +82,28 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
     writeln!(out, "  cost            {cost:>9.2}")?;
     writeln!(out, "data of the run: {} (delete it when you are done)", dir.display())?;
     Ok(Exit::Ok)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "times are shown with three digits")]
+fn us(ns: u64) -> f64 {
+    ns as f64 / 1000.0
+}
+
+fn line(of: &Longest) -> String {
+    let at = |per_mille| us(of.latency.quantile_ns(per_mille));
+    let (p50, p99, p999) = (at(500), at(990), at(999));
+    let (max, cpu, slow) = (us(of.max_ns), us(of.max_cpu_ns), of.slow);
+    format!(
+        "p50 {p50:.2} µs, p99 {p99:.2} µs, p99.9 {p999:.1} µs, longest {max:.0} µs ({cpu:.0} µs of its own, {slow} over 1 ms)"
+    )
+}
+
+fn longest(of: &Longest) -> Value {
+    let at = |per_mille| us(of.latency.quantile_ns(per_mille));
+    json!({
+        "p50Us": at(500), "p99Us": at(990), "p999Us": at(999), "maxUs": us(of.max_ns),
+        "maxOwnUs": us(of.max_cpu_ns), "over1MsOwn": of.slow,
+    })
 }
 
 /// Returns a maker of questions, made before as the events are: only the interaction's id is new in each.

@@ -383,7 +383,8 @@ impl Looker {
 }
 
 /// Returns the memory that this process has in use; 0 where the system does not say.
-fn rss_bytes(disk: &dyn Disk) -> u64 {
+/// Returns the memory of this process that is in use, bytes; 0 if the system does not tell.
+pub(super) fn rss_bytes(disk: &dyn Disk) -> u64 {
     let mut text = [0; 128];
     let read =
         disk.open(Path::new("/proc/self/statm"), Open::Read).and_then(|file| file.read_at(&mut text, 0));

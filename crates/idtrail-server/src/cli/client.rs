@@ -129,6 +129,19 @@ impl ServerClient {
         request.send().await
     }
 
+    /// Deletes what is at a path.
+    ///
+    /// # Errors
+    /// If no answer came.
+    pub async fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, reqwest::Error> {
+        let mut request =
+            self.client.delete(format!("{}{path}", self.base)).header("x-api-key", self.key.as_str());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await
+    }
+
     /// Sends a JSON body.
     ///
     /// # Errors

@@ -31,7 +31,10 @@ use crate::settings::Settings;
 use crate::sinks::Sinks;
 use crate::{synthetic, telemetry};
 
+mod copy;
 mod erasure;
+
+use self::copy::{RECORDS, records};
 
 const PEOPLE: u64 = 12;
 const SENDERS: u64 = 32;
@@ -64,6 +67,10 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
         }));
         let outcome = match demo.show(address, &engine).await {
             Ok(()) => demo.query_warehouse(&sinks, &engine).await,
+            Err(failure) => Err(failure),
+        };
+        let outcome = match outcome {
+            Ok(()) => demo.give_copy(address).await,
             Err(failure) => Err(failure),
         };
         let outcome = match outcome {
@@ -102,11 +109,12 @@ impl<'c> Demo<'c> {
             args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("idtrail-demo-{random}")));
         let init_args = InitArgs { dir: dir.clone(), origin: None, tenant: "default".to_owned() };
         let extra = format!(
-            "listen = \"127.0.0.1:{}\"\n[rights]\ngrace_hours = 0\n[segments]\nsegment_bytes = 4194304\n[sinks.{WAREHOUSE}]\nerase = \"none\"\n\
+            "listen = \"127.0.0.1:{}\"\n[rights]\ngrace_hours = 0\nrecords = \"{RECORDS}\"\n[segments]\nsegment_bytes = 4194304\n[sinks.{WAREHOUSE}]\nerase = \"none\"\n\
              [sinks.{WAREHOUSE}.target]\nkind = \"files\"\nformat = \"parquet\"\ndir = \"{WAREHOUSE}\"\n",
             args.port
         );
         let made = init::create(context, &init_args, &extra)?;
+        write_atomic(&*context.disk, &dir.join(RECORDS), records().to_string().as_bytes(), Privacy::Owner)?;
         let settings = Settings::load(&*context.disk, &made.config)?;
         let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
         let now_ms = context.clock.wall_ms();

@@ -1,18 +1,25 @@
-//! `idtrail dsar`: asks a running server for everything that is held about a customer, and keeps the answer.
+//! `idtrail dsar`: asks a running server for everything that is held about a customer, and keeps the answer. A download that
+//! breaks off is taken up again where it ended.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use idtrail_port::{Privacy, write_atomic};
-use reqwest::StatusCode;
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::header::{CONTENT_LOCATION, ETAG, HeaderName};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::client::{PersonArgs, ServerArgs, ServerClient, problem_text, refusal_exit};
 use super::{Context, Failure, OrExit as _, init, serve, verify};
 use crate::exit::Exit;
 
-const ACCESS: &str = "/api/v1/compliance/dsar/audit-trail";
+const ACCESS: &str = "/api/v1/compliance/dsar/audit-trail?format=package";
+/// How often a download that broke off is taken up again.
+const TRIES_MAX: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `dsar`.
 #[derive(Args, Clone, Debug)]
@@ -88,13 +95,83 @@ async fn ask(
 ) -> Result<Vec<u8>, Failure> {
     let bearer = args.person.bearer(context, client).await?;
     let headers = [("authorization", bearer.as_str())];
-    let response =
+    let mut response =
         client.post(ACCESS, &headers, question.to_string().into_bytes()).await.or_exit(Exit::Io)?;
-    let status = response.status();
-    let bytes = response.bytes().await.or_exit(Exit::Io)?;
-    if status != StatusCode::OK {
-        let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        return Err(Failure::message(refusal_exit(status), problem_text(status, &problem)));
+    accepted(&mut response, StatusCode::OK).await?;
+    let mut file = Download::of(&response);
+    loop {
+        let Err(broken) = file.take(&mut response).await else {
+            file.bar.finish_and_clear();
+            return Ok(file.bytes);
+        };
+        let Some(again) = file.again.clone().filter(|_| file.tries_left > 0) else {
+            return Err(Failure::message(Exit::Io, format!("the download broke off. reason={broken}")));
+        };
+        file.tries_left -= 1;
+        tokio::time::sleep(PAUSE).await;
+        let range = format!("bytes={}-", file.bytes.len());
+        let headers =
+            [("authorization", bearer.as_str()), ("range", range.as_str()), ("if-range", again.tag.as_str())];
+        let Ok(mut next) = client.get(&again.path, &headers).await else { continue };
+        // Were it sent whole, it would be another file than the one that was begun.
+        accepted(&mut next, StatusCode::PARTIAL_CONTENT).await?;
+        response = next;
     }
-    Ok(bytes.to_vec())
+}
+
+/// Goes on only if an answer has the status.
+async fn accepted(response: &mut Response, wanted: StatusCode) -> Result<(), Failure> {
+    let status = response.status();
+    if status == wanted {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.or_exit(Exit::Io)? {
+        bytes.extend_from_slice(&chunk);
+    }
+    let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Err(Failure::message(refusal_exit(status), problem_text(status, &problem)))
+}
+
+/// Where a file is fetched again, and which one it must still be.
+#[derive(Clone)]
+struct Again {
+    path: String,
+    tag: String,
+}
+
+/// A file on its way.
+struct Download {
+    bytes: Vec<u8>,
+    again: Option<Again>,
+    tries_left: u32,
+    bar: ProgressBar,
+}
+
+impl Download {
+    fn of(response: &Response) -> Self {
+        let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let again = match (text(CONTENT_LOCATION), text(ETAG)) {
+            (Some(path), Some(tag)) => Some(Again { path: path.to_owned(), tag: tag.to_owned() }),
+            _ => None,
+        };
+        let bar = match response.content_length() {
+            Some(length) if std::io::stderr().is_terminal() => ProgressBar::new(length),
+            _ => ProgressBar::hidden(),
+        };
+        let template = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bytes: Vec::new(), again, tries_left: TRIES_MAX, bar }
+    }
+
+    /// Takes all that comes; an error means that more was to come.
+    async fn take(&mut self, response: &mut Response) -> Result<(), reqwest::Error> {
+        while let Some(chunk) = response.chunk().await? {
+            self.bytes.extend_from_slice(&chunk);
+            self.bar.set_position(self.bytes.len() as u64);
+        }
+        Ok(())
+    }
 }

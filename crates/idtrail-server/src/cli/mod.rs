@@ -22,7 +22,9 @@ use crate::settings::{Settings, SettingsError};
 pub mod backup;
 pub mod bench;
 mod bench_identity;
+mod bench_rights;
 mod bench_sinks;
+mod bench_trail;
 pub mod client;
 pub mod config;
 pub mod demo;
@@ -35,6 +37,7 @@ pub mod rebuild;
 pub mod reference;
 pub mod retention;
 pub mod rights;
+pub mod rotate;
 pub mod send;
 pub mod serve;
 pub mod shred;
@@ -95,6 +98,8 @@ pub enum Command {
     Hold(shred::HoldArgs),
     /// Say what has expired, and destroy it.
     Retention(retention::RetentionArgs),
+    /// Replace the key that signs the log, the key-encryption key, or the pepper of identifiers.
+    Rotate(rotate::RotateArgs),
     /// Measure how fast this machine stores events.
     Bench(BenchArgs),
     /// Send events from a file or pipe to a server.
@@ -157,9 +162,12 @@ pub struct DemoArgs {
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Receipt, proof or evidence package.
+    /// Receipt, .tlog-proof, evidence package or certificate.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// The sealed leaf that a receipt or proof is about, as bytes.
+    #[arg(long, value_name = "FILE")]
+    pub leaf: Option<PathBuf>,
     /// Policy file: the keys of the log and its witnesses, and how many of them must have signed.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -168,13 +176,17 @@ pub struct VerifyArgs {
 /// Arguments of `fsck`.
 #[derive(Args, Clone, Debug)]
 pub struct FsckArgs {
-    /// Data directory, if there is no configuration file. Without the vault's key the sealed events are checked as
-    /// bytes only.
+    /// Data directory, if there is no configuration file. With one, every leaf is opened as well; without the vault's key
+    /// the sealed events are checked as bytes only.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub dir: Option<PathBuf>,
     /// Policy file: the keys of the log and its witnesses.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// A checkpoint that was kept outside: the log must still have that tree, or it was cut, rolled back or rewritten. Of the
+    /// log or of its access log; may be given more than once.
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub checkpoint: Vec<PathBuf>,
 }
 
 /// Arguments of `bench`.
@@ -201,9 +213,21 @@ pub struct BenchArgs {
     /// Measure sinks in place of single events: how late and how fast they deliver, beside COPY, and what a stuck one costs.
     #[arg(long, conflicts_with_all = ["vs", "identity"])]
     pub sinks: bool,
+    /// Measure the whole trail beside PostgreSQL: single events, batches, requests for access, bytes at rest, checks, starts.
+    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    pub trail: bool,
+    /// Events that the log is filled with, with `--trail`; 10 million take about 25 GB, with PostgreSQL's.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, requires = "trail", value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    pub events: u64,
     /// Events per second while the lag of sinks is measured.
     #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+    /// Measure erasures in place of single events: many at once, and that they leave everything else as it was.
+    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    pub rights: bool,
+    /// People who are erased one after another, with `--rights`.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, requires = "rights", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub cases: u64,
 }
 
 /// Arguments of `completions`.
@@ -379,6 +403,7 @@ fn dispatch(context: &Context, command: &Command, handlers: &Handlers) -> Result
         Command::Shred(args) => shred::run(context, args, &mut io::stdout().lock()),
         Command::Hold(args) => shred::hold(context, args, &mut io::stdout().lock()),
         Command::Retention(args) => retention::run(context, args, &mut io::stdout().lock()),
+        Command::Rotate(args) => rotate::run(context, args, &mut io::stdout().lock()),
         Command::Send(args) => send::run(context, args, &mut io::stdout().lock()),
         Command::Dsar(args) => dsar::run(context, args, &mut io::stdout().lock()),
         Command::Rights(args) => rights::run(context, args, &mut io::stdout().lock()),

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use idtrail_event::{ClassTable, Leaf};
-use idtrail_index::retention::{Counter, PeriodState, due, newest_table, table_of};
+use idtrail_index::retention::{Counter, Period, PeriodState, due_in_all, table_of};
 use idtrail_index::shred::Task;
 use idtrail_log::fsck;
 use idtrail_tlog::LogIndex;
@@ -18,8 +18,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Context, Failure, OrExit as _, init, shred};
+use crate::engine;
+use crate::engine::origins::{self, Kind};
 use crate::engine::retention::{month_of_ms, month_text};
-use crate::engine::{self, origins};
 use crate::exit::Exit;
 
 /// Arguments of `retention`.
@@ -57,8 +58,8 @@ pub fn run(context: &Context, args: &RetentionArgs, out: &mut dyn Write) -> Resu
         RetentionCommand::Apply(apply) => {
             shred::confirm(apply.confirm.as_deref(), "apply retention")?;
             let engine = shred::open(context)?;
-            let periods = newest_table(engine.reader())
-                .and_then(|table| due(engine.reader(), engine.keyring(), &table, present(context)));
+            let logs = engine.logs();
+            let periods = due_in_all(logs.iter().map(|log| (&**log.reader, log.keyring)), present(context));
             engine.stop();
             drop(engine);
             let periods = periods.or_exit(Exit::Io)?;
@@ -70,7 +71,8 @@ pub fn run(context: &Context, args: &RetentionArgs, out: &mut dyn Write) -> Resu
                 )?;
                 return Ok(Exit::Ok);
             }
-            shred::carry_out(context, None, Task::Expire { periods }, out)
+            let task = Task::Expire { periods };
+            shred::carry_out(context, None, &|_| Ok(task.clone()), out)
         }
     }
 }
@@ -95,33 +97,42 @@ fn plan(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
     let vault = look(context)?;
     let foreign = || Failure::message(Exit::Config, "the vault belongs to another log than `origin` names");
     let number = origins::newest(&vault, &settings.origin).ok_or_else(foreign)?;
-    let origin = origins::name(&settings.origin, number);
-    let keyring = vault.keyring(&origin).ok_or_else(foreign)?;
+    let place = (&*settings.data_dir, &*settings.origin);
+    let past = origins::chain(&*context.disk, Kind::Events, place, number).or_exit(Exit::NotChecked)?;
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} entries counted, {per_sec}") {
         bar.set_style(style);
     }
-    let (mut counter, mut table) = (Counter::default(), ClassTable::default());
-    let mut entry = |index: LogIndex, bytes: &[u8]| -> Result<(), String> {
-        let leaf = Leaf::parse(bytes).map_err(|error| error.to_string())?;
-        if let Some(found) = table_of(leaf.header()) {
-            table = found;
+    let (mut periods, mut entries, mut table) = (Vec::new(), 0, ClassTable::default());
+    // The newest log's table counts for all of them, so it is read first.
+    for number in std::iter::once(number).chain(past.iter().rev().map(|past| past.number)) {
+        let origin = origins::name(&settings.origin, number);
+        let keyring = vault.keyring(&origin).ok_or_else(foreign)?;
+        let mut counter = Counter::default();
+        let is_newest = entries == 0;
+        let mut entry = |index: LogIndex, bytes: &[u8]| -> Result<(), String> {
+            let leaf = Leaf::parse(bytes).map_err(|error| error.to_string())?;
+            if let Some(found) = table_of(leaf.header()).filter(|_| is_newest) {
+                table = found;
+            }
+            let held = vault.is_held(&origin, index.get());
+            counter.add(index.get(), leaf.header(), &keyring, held);
+            Ok(())
+        };
+        let directory = origins::directory(&settings.data_dir, number);
+        let report = fsck::check(&*context.disk, &directory, &origin, &[], &mut entry, &mut |read, _| {
+            bar.set_position(entries + read);
+        })
+        .or_exit(Exit::NotChecked)?;
+        if report.worst() == Some(fsck::Severity::Damaged) {
+            return Err(Failure::message(Exit::Tampered, "the log is damaged; see `idtrail fsck`"));
         }
-        let held = vault.is_held(&origin, index.get());
-        counter.add(index.get(), leaf.header(), &keyring, held);
-        Ok(())
-    };
-    let directory = origins::directory(&settings.data_dir, number);
-    let report = fsck::check(&*context.disk, &directory, &origin, &[], &mut entry, &mut |entries, _| {
-        bar.set_position(entries);
-    })
-    .or_exit(Exit::NotChecked)?;
-    bar.finish_and_clear();
-    if report.worst() == Some(fsck::Severity::Damaged) {
-        return Err(Failure::message(Exit::Tampered, "the log is damaged; see `idtrail fsck`"));
+        entries += report.size.get();
+        periods.extend(counter.periods(&table, &keyring, present(context)));
     }
-    let periods = counter.periods(&table, &keyring, present(context));
+    bar.finish_and_clear();
+    let periods = joined(periods);
     let state = |state| match state {
         PeriodState::Kept(Some(month)) => format!("kept until {}", month_text(month)),
         PeriodState::Kept(None) => "kept".to_owned(),
@@ -142,7 +153,7 @@ fn plan(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
                 })
             })
             .collect();
-        writeln!(out, "{}", json!({ "entries": report.size.get(), "periods": list }))?;
+        writeln!(out, "{}", json!({ "entries": entries, "periods": list }))?;
         return Ok(Exit::Ok);
     }
     let mut shown = Table::new();
@@ -168,4 +179,24 @@ fn plan(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
         leaves.saturating_sub(held)
     )?;
     Ok(Exit::Ok)
+}
+
+/// Adds up what several logs have of one class and month; it is as far as the log that is behind.
+fn joined(mut periods: Vec<Period>) -> Vec<Period> {
+    periods.sort_by_key(|period| (period.month, period.class.code()));
+    let mut all: Vec<Period> = Vec::with_capacity(periods.len());
+    for period in periods {
+        match all.last_mut() {
+            Some(last) if (last.month, last.class) == (period.month, period.class) => {
+                last.leaves += period.leaves;
+                last.unreadable += period.unreadable;
+                last.held += period.held;
+                if last.state == PeriodState::Expired {
+                    last.state = period.state;
+                }
+            }
+            _ => all.push(period),
+        }
+    }
+    all
 }

@@ -3,8 +3,11 @@
 //! Every call needs an API key and a person, both with the role dpo. What names a person stands in a file, never on the
 //! command line, unless it is an id or a hash; what shows something (a letter, a scan) is hashed here and not sent.
 
+mod answers;
+mod reports;
+
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -18,6 +21,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::answers::{LinkArgs, ReleaseArgs, ReviewArgs, ScheduleArgs};
+use self::reports::ReportArgs;
 use super::client::{PersonArgs, ServerArgs, ServerClient, problem_text, refusal_exit};
 use super::{Context, Failure, OrExit as _, init, serve, verify};
 use crate::exit::Exit;
@@ -49,6 +54,16 @@ pub enum RightsCommand {
     Say(SayArgs),
     /// Keep a request's newest certificate, and verify it.
     Certificate(CertificateArgs),
+    /// Keep what was read for a request, to look through it before it leaves.
+    Review(ReviewArgs),
+    /// Let a package leave that was looked through.
+    Release(ReleaseArgs),
+    /// Tell the link to a package and its passphrase.
+    Link(LinkArgs),
+    /// Open requests for data again and again.
+    Schedule(ScheduleArgs),
+    /// Print a report over all requests.
+    Report(ReportArgs),
 }
 
 /// A server and the person who acts there.
@@ -65,7 +80,7 @@ pub struct OfficeArgs {
 /// Arguments of `rights open`.
 #[derive(Args, Clone, Debug)]
 pub struct OpenArgs {
-    /// Kind: ERASURE, RECTIFICATION, RESTRICTION or OBJECTION.
+    /// Kind: ACCESS, PORTABILITY, ERASURE, RECTIFICATION, RESTRICTION or OBJECTION.
     #[arg(long, value_name = "KIND")]
     pub kind: String,
     /// Whose request it is: an opaque id, a keyed hash, or a gc_ id; never a telephone number or address.
@@ -122,7 +137,7 @@ pub struct SayArgs {
     #[arg(value_name = "REQUEST")]
     pub request: String,
     /// What is said: acknowledge, challenge, verify, fail-verification, pause, resume, extend, approve, drop-plan, hold,
-    /// release, exempt, attest, reopen, deny, withdraw or expire.
+    /// release, exempt, attest, reopen, revoke-link, deny, withdraw or expire.
     #[arg(value_name = "COMMAND")]
     pub command: String,
     /// SHA-256 in hex of what shows it.
@@ -189,6 +204,11 @@ pub fn run(context: &Context, args: &RightsArgs, out: &mut dyn Write) -> Result<
             RightsCommand::Show(args) => show(context, args, out).await,
             RightsCommand::Say(args) => say(context, args, out).await,
             RightsCommand::Certificate(args) => certificate(context, args, out).await,
+            RightsCommand::Review(args) => answers::review(context, args, out).await,
+            RightsCommand::Release(args) => answers::release(context, args, out).await,
+            RightsCommand::Link(args) => answers::link(context, args, out).await,
+            RightsCommand::Schedule(args) => answers::schedule(context, args, out).await,
+            RightsCommand::Report(args) => reports::run(context, args, out).await,
         }
     })
 }
@@ -207,14 +227,27 @@ impl Office {
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.get_from(&format!("{REQUESTS}{path}")).await
+    }
+
+    async fn get_from(&self, path: &str) -> Result<Vec<u8>, Failure> {
         let headers = [("authorization", self.bearer.as_str())];
-        taken(self.client.get(&format!("{REQUESTS}{path}"), &headers).await.or_exit(Exit::Io)?).await
+        taken(self.client.get(path, &headers).await.or_exit(Exit::Io)?).await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>, Failure> {
+        self.post_to(&format!("{REQUESTS}{path}"), body).await
+    }
+
+    async fn post_to(&self, path: &str, body: &Value) -> Result<Vec<u8>, Failure> {
         let headers = [("authorization", self.bearer.as_str())];
         let body = body.to_string().into_bytes();
-        taken(self.client.post(&format!("{REQUESTS}{path}"), &headers, body).await.or_exit(Exit::Io)?).await
+        taken(self.client.post(path, &headers, body).await.or_exit(Exit::Io)?).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let headers = [("authorization", self.bearer.as_str())];
+        taken(self.client.delete(path, &headers).await.or_exit(Exit::Io)?).await
     }
 
     async fn request(&self, id: &str) -> Result<Value, Failure> {
@@ -225,7 +258,7 @@ impl Office {
 async fn taken(response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let bytes = response.bytes().await.or_exit(Exit::Io)?;
-    if matches!(status, StatusCode::OK | StatusCode::CREATED) {
+    if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
         return Ok(bytes.to_vec());
     }
     let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -248,17 +281,7 @@ fn segment(text: &str) -> Result<&str, Failure> {
 
 async fn open(context: &Context, args: &OpenArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut body = json!({ "kind": args.kind, "regime": args.regime, "manner": args.manner });
-    let (name, value) = match (&args.customer, &args.identifier_file) {
-        (_, Some(path)) => {
-            let bytes = idtrail_port::read_whole(&*context.disk, path, IDENTIFIER_BYTES_MAX)?;
-            let bytes = Zeroizing::new(bytes);
-            // The parser's own words could repeat the value.
-            let read = serde_json::from_slice(&bytes);
-            let wrong = |_| Failure::message(Exit::Usage, "the file with the identifier is not JSON");
-            ("identifier", read.map_err(wrong)?)
-        }
-        (customer, None) => ("customerIdHash", json!(customer)),
-    };
+    let (name, value) = whom(context, args.customer.as_deref(), args.identifier_file.as_deref())?;
     let members = [(name, Some(value)), ("receivedAt", args.received_at.as_ref().map(|time| json!(time)))];
     insert(&mut body, members);
     let office = Office::enter(context, &args.office).await?;
@@ -266,9 +289,30 @@ async fn open(context: &Context, args: &OpenArgs, out: &mut dyn Write) -> Result
     print(context, &request, out)
 }
 
+/// Returns the member that names a person, and its value.
+fn whom(
+    context: &Context,
+    customer: Option<&str>,
+    file: Option<&Path>,
+) -> Result<(&'static str, Value), Failure> {
+    let Some(path) = file else { return Ok(("customerIdHash", json!(customer))) };
+    let bytes = Zeroizing::new(idtrail_port::read_whole(&*context.disk, path, IDENTIFIER_BYTES_MAX)?);
+    // The parser's own words could repeat the value.
+    let wrong = |_| Failure::message(Exit::Usage, "the file with the identifier is not JSON");
+    Ok(("identifier", serde_json::from_slice(&bytes).map_err(wrong)?))
+}
+
 async fn list(context: &Context, args: &ListArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let office = Office::enter(context, &args.office).await?;
-    let answer: Value = serde_json::from_slice(&office.get("").await?).or_exit(Exit::Io)?;
+    let mut requests = Vec::new();
+    let mut path = "?limit=1000".to_owned();
+    loop {
+        let page: Value = serde_json::from_slice(&office.get(&path).await?).or_exit(Exit::Io)?;
+        requests.extend(page.get("requests").and_then(Value::as_array).into_iter().flatten().cloned());
+        let Some(next) = page.get("next").and_then(Value::as_str) else { break };
+        path = format!("?limit=1000&after={}", segment(next)?);
+    }
+    let answer = json!({ "requests": requests });
     if context.globals.json {
         writeln!(out, "{answer}")?;
         return Ok(Exit::Ok);
@@ -309,8 +353,16 @@ async fn show(context: &Context, args: &ShowArgs, out: &mut dyn Write) -> Result
 /// Tells whether nothing happens to a request until a person says something.
 fn rests(request: &Value) -> bool {
     let state = text(request, "state");
-    let waits =
-        ["RECEIVED", "ACKNOWLEDGED", "IDENTITY_PENDING", "PLANNED", "APPROVAL_PENDING", "WAITING_EXTERNAL"];
+    let waits = [
+        "RECEIVED",
+        "ACKNOWLEDGED",
+        "IDENTITY_PENDING",
+        "PLANNED",
+        "APPROVAL_PENDING",
+        "WAITING_EXTERNAL",
+        "REVIEW",
+        "DELIVERED",
+    ];
     waits.contains(&state)
         || state.starts_with("CLOSED")
         || ["WITHDRAWN", "DENIED", "EXPIRED"].contains(&state)

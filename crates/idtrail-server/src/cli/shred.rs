@@ -8,7 +8,9 @@ use std::io::{BufRead as _, IsTerminal as _, Write};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use idtrail_index::shred::{ErrorKind, Order, Task};
-use idtrail_log::LogError;
+use idtrail_log::{LogError, Reference};
+use idtrail_tlog::LogIndex;
+use idtrail_vault::Sections;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -24,6 +26,12 @@ pub struct ShredArgs {
     /// Log index of a leaf whose keys are to be destroyed; can be given several times, or several separated by commas.
     #[arg(long = "index", value_name = "INDEX", required = true, value_delimiter = ',')]
     pub indices: Vec<u64>,
+    /// The log of the leaves, if it is not the newest one.
+    #[arg(long, value_name = "NAME")]
+    pub origin: Option<String>,
+    /// Destroy only what says which member of staff acted; the events stay.
+    #[arg(long)]
+    pub staff_only: bool,
     /// The request's id; the same id again is answered with the first outcome. [default: a random one]
     #[arg(long, value_name = "ID")]
     pub request: Option<String>,
@@ -59,6 +67,9 @@ pub struct SetArgs {
     /// Log index of a leaf; can be given several times, or several separated by commas.
     #[arg(long = "index", value_name = "INDEX", required = true, value_delimiter = ',')]
     pub indices: Vec<u64>,
+    /// The log of the leaves, if it is not the newest one.
+    #[arg(long, value_name = "NAME")]
+    pub origin: Option<String>,
 }
 
 /// Arguments of `hold release`.
@@ -83,8 +94,14 @@ pub fn run(context: &Context, args: &ShredArgs, out: &mut dyn Write) -> Result<E
     indices.sort_unstable();
     indices.dedup();
     let leaves = if indices.len() == 1 { "leaf" } else { "leaves" };
-    confirm(args.confirm.as_deref(), &format!("shred {} {leaves}", indices.len()))?;
-    carry_out(context, args.request.as_deref(), Task::Erase { indices }, out)
+    let (what, sections) =
+        if args.staff_only { ("staff of ", Sections::Staff) } else { ("", Sections::Both) };
+    confirm(args.confirm.as_deref(), &format!("shred {what}{} {leaves}", indices.len()))?;
+    let task = |engine: &Engine| {
+        let leaves = places(engine, args.origin.as_deref(), &indices)?;
+        Ok(Task::Erase { leaves, sections })
+    };
+    carry_out(context, args.request.as_deref(), &task, out)
 }
 
 /// Runs `hold`.
@@ -95,8 +112,15 @@ pub fn hold(context: &Context, args: &HoldArgs, out: &mut dyn Write) -> Result<E
     match &args.command {
         HoldCommand::Set(set) => {
             let engine = open(context)?;
-            let receiver = engine.desk().hold(set.id.clone(), set.indices.clone()).or_exit(Exit::Io)?;
-            let done = answer(receiver);
+            let leaves = places(&engine, set.origin.as_deref(), &set.indices);
+            let done = leaves.and_then(|leaves| {
+                answer(
+                    engine
+                        .desk()
+                        .hold(set.id.clone(), leaves, Some("command line".to_owned()))
+                        .or_exit(Exit::Io)?,
+                )
+            });
             engine.stop();
             done?;
             if context.globals.json {
@@ -119,11 +143,24 @@ pub fn hold(context: &Context, args: &HoldArgs, out: &mut dyn Write) -> Result<E
         }
         HoldCommand::Release(release) => {
             confirm(release.confirm.as_deref(), &format!("release {}", release.id))?;
-            let task = Task::Release { hold: release.id.clone(), indices: Vec::new() };
-            return carry_out(context, release.request.as_deref(), task, out);
+            let task = Task::Release { hold: release.id.clone(), leaves: Vec::new() };
+            return carry_out(context, release.request.as_deref(), &|_| Ok(task.clone()), out);
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Returns leaves of the log that is named, or of the newest one.
+fn places(engine: &Engine, origin: Option<&str>, indices: &[u64]) -> Result<Vec<Reference>, Failure> {
+    let origin = match origin {
+        None => engine.ordinal(),
+        Some(name) => {
+            let log = engine.log_named(name);
+            log.ok_or_else(|| Failure::message(Exit::Usage, "this installation has no log of that name"))?
+                .ordinal
+        }
+    };
+    Ok(indices.iter().map(|index| Reference { origin, index: LogIndex::new(*index) }).collect())
 }
 
 /// Opens the installation for a command that changes it.
@@ -152,18 +189,20 @@ pub(super) fn open(context: &Context) -> Result<Engine, Failure> {
 pub(super) fn carry_out(
     context: &Context,
     request: Option<&str>,
-    task: Task,
+    task: &dyn Fn(&Engine) -> Result<Task, Failure>,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let random = || format!("cli-{}", HEXLOWER.encode(&idtrail_port::random::<8>(&*context.entropy)));
     let request_id = request.map_or_else(random, str::to_owned);
     let engine = open(context)?;
-    let order = Order { request_id, actor: Some("command line".to_owned()), task };
-    let outcome = engine.desk().order(order).map(answer);
+    let outcome = task(&engine).and_then(|task| {
+        let order = Order { request_id, actor: Some("command line".to_owned()), task };
+        answer(engine.desk().order(order).or_exit(Exit::Io)?)
+    });
     engine.stop();
-    let outcome = outcome.or_exit(Exit::Io)??;
+    let outcome = outcome?;
     if context.globals.json {
-        writeln!(out, "{}", document(&outcome))?;
+        writeln!(out, "{}", document(&engine, &outcome))?;
         return Ok(Exit::Ok);
     }
     writeln!(out, "request {}: {} leaves shredded", outcome.request_id, outcome.shredded)?;
@@ -171,13 +210,13 @@ pub(super) fn carry_out(
         writeln!(out, "It had been carried out before; this is its outcome.")?;
     }
     if let (Some(epoch), Some(leaf)) = (outcome.epoch, outcome.leaf) {
-        writeln!(out, "The vault is at epoch {epoch}; entry {leaf} of the log says so.")?;
+        writeln!(out, "The vault is at epoch {epoch}; entry {} of the log says so.", leaf.index)?;
     }
     if outcome.gone > 0 {
         writeln!(out, "{} had been unreadable before.", outcome.gone)?;
     }
     if !outcome.held.is_empty() {
-        let named: Vec<String> = outcome.held.iter().take(20).map(ToString::to_string).collect();
+        let named: Vec<String> = outcome.held.iter().take(20).map(|held| held.index.to_string()).collect();
         writeln!(out, "{} are held and as readable as before: {}", outcome.held.len(), named.join(", "))?;
     }
     Ok(Exit::Ok)

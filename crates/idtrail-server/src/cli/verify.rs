@@ -1,7 +1,8 @@
-//! `idtrail verify`: a receipt, evidence package or certificate, offline, against a pinned policy.
+//! `idtrail verify`: a receipt, proof, evidence package or certificate, offline, against a pinned policy.
 
 use std::io::Write as _;
 
+use idtrail_event::LEAF_BYTES_MAX;
 use idtrail_verify::{Outcome, Report, Verdict};
 
 use super::{Context, Failure, OrExit as _, VerifyArgs, init};
@@ -22,7 +23,12 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
     let policy = init::policy(context, policy)?;
     let bytes =
         idtrail_port::read_whole(&*context.disk, &args.file, FILE_BYTES_MAX).or_exit(Exit::NotChecked)?;
-    let report = idtrail_verify::verify(&bytes, &policy);
+    let leaf = args
+        .leaf
+        .as_deref()
+        .map(|path| idtrail_port::read_whole(&*context.disk, path, LEAF_BYTES_MAX as u64));
+    let leaf = leaf.transpose().or_exit(Exit::NotChecked)?;
+    let report = idtrail_verify::verify_with_leaf(&bytes, leaf.as_deref(), &policy);
     let mut out = std::io::stdout().lock();
     if context.globals.json {
         writeln!(out, "{}", serde_json::to_string(&report).or_exit(Exit::Io)?)?;

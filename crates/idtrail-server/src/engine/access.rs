@@ -16,7 +16,8 @@ use idtrail_index::access::Access;
 use idtrail_index::facts::Hasher;
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
-use idtrail_index::trail::Trail;
+use idtrail_index::shred::ShredLog;
+use idtrail_index::trail::{Stragglers, Trail};
 use idtrail_log::commit::Answer;
 use idtrail_log::reader::Reader;
 use idtrail_log::recovery::{self, Options};
@@ -94,7 +95,10 @@ impl AccessLog {
         let kind = (Kind::Access, number);
         let (earlier, numbering) = Earlier::open_all(ports, settings, (vault, hasher), kind, None)?;
         let (earlier, hasher) = (Arc::from(earlier), Arc::clone(hasher));
-        let mut state = State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering };
+        // Nothing in it is an event of a client, so none comes too late.
+        let stragglers = Stragglers::default();
+        let mut state =
+            State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering, stragglers };
         let known_size = high_water.size(&origin);
         create_if_new(&*ports.disk, settings, &place, known_size)?;
         let options = Options {
@@ -174,8 +178,23 @@ impl AccessLog {
             reader: self.log.reader(),
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         };
         Line::new(&self.earlier, newest)
+    }
+
+    /// Returns the access logs before this one, oldest first.
+    pub(super) fn earlier(&self) -> &Arc<[Earlier]> {
+        &self.earlier
+    }
+
+    pub(super) fn to_shred(&self) -> ShredLog {
+        ShredLog {
+            ordinal: OriginOrdinal(self.number),
+            reader: Arc::clone(self.log.reader()),
+            keyring: self.keyring.clone(),
+            lookup: self.lookup.clone(),
+        }
     }
 
     /// Lets a disclosure begin; to be held until its access is recorded.

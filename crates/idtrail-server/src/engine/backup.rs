@@ -5,6 +5,7 @@
 //! log/0000/segments/…              the logs, up to the sizes in backup.json
 //! access/0000/segments/…           the same of their access logs
 //! vault/body-<epoch>               the vault, sealed; its key is in the anchors, which no backup ever holds
+//! credentials.json, …              what else cannot be made again ([`loose`])
 //! ```
 //!
 //! While a server runs, its logs are copied up to the high-water mark beside the anchors, below which everything is durable
@@ -37,6 +38,7 @@ use idtrail_vault::{Epoch, HighWater, Kek, Suppression, Vault, VaultError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::loose;
 use super::origins::{self, Kind, Past, Place};
 use super::{EngineError, Ports, vault_paths};
 use crate::settings::Settings;
@@ -44,7 +46,9 @@ use crate::settings::Settings;
 /// Name of the file that says what is in a backup.
 pub const MANIFEST: &str = "backup.json";
 /// What stands in its member `format`.
-const FORMAT: &str = "idtrail-backup/1";
+const FORMAT: &str = "idtrail-backup/2";
+/// The format that held nothing but the logs and the vault.
+const FORMAT_LOGS: &str = "idtrail-backup/1";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 const BODY_BYTES_MAX: u64 = 1 << 32;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -55,7 +59,7 @@ const BODY_ATTEMPTS: usize = 5;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// `idtrail-backup/1`.
+    /// `idtrail-backup/2`; version 1 has no `files`.
     pub format: String,
     /// Name of the tenant.
     pub tenant: String,
@@ -70,6 +74,9 @@ pub struct Manifest {
     pub vault_epoch: u64,
     /// The vault's body.
     pub vault: FilePart,
+    /// What else cannot be made again.
+    #[serde(default)]
+    pub files: Vec<FilePart>,
 }
 
 /// One log in a backup.
@@ -173,6 +180,10 @@ pub struct Restored {
     pub logs: Vec<RestoredLog>,
     /// Their access logs, likewise.
     pub access_logs: Vec<RestoredLog>,
+    /// Files beside the logs and the vault: credentials, quarantine, sinks, records of requests.
+    pub files: usize,
+    /// When the backup was made, milliseconds since 1970.
+    pub made_ms: u64,
     /// Name of the log that is written to from now on.
     pub origin: String,
     /// The epoch of the vault that was found, which the restore has followed with one of its own.
@@ -248,7 +259,9 @@ pub fn backup(
         Ok(parts)
     };
     let (logs, access_logs) = (copy_all(Kind::Events)?, copy_all(Kind::Access)?);
-    // Behind the logs, so that it is not older than what they tell of it.
+    // Behind the logs, so that no leaf tells of a record that is not there.
+    let files = loose::copy(disk, &settings.data_dir, target)?;
+    // Behind everything, so that it is not older than what is told of it.
     let (epoch, body) = copy_body(ports, settings, kek, target)?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
@@ -258,6 +271,7 @@ pub fn backup(
         access_logs,
         vault_epoch: epoch.get(),
         vault: body,
+        files,
     };
     let path = target.join(MANIFEST);
     let text =
@@ -307,6 +321,8 @@ pub fn restore(
     let mut restored = Restored {
         logs: Vec::new(),
         access_logs: Vec::new(),
+        files: manifest.files.len(),
+        made_ms: manifest.made_ms,
         origin: origins::name(&settings.origin, newest + 1),
         epoch: vault.epoch(),
         policy: Policy::log_only(signer(&vault, &place(Kind::Events, 0))?.verifier()),
@@ -338,11 +354,10 @@ pub fn restore(
         }
         ends.push(last);
     }
-    for number in 1..=newest {
-        let place = place(Kind::Events, number);
-        if vault.signing_seed(&place.origin).is_some() {
+    for number in 0..=newest {
+        for (key, _) in place(Kind::Events, number).verifiers(&vault).map_err(EngineError::from)? {
             // Refused only if it is there already.
-            let _ = restored.policy.add_log(signer(&vault, &place)?.verifier(), None);
+            let _ = restored.policy.add_log(key, None);
         }
     }
     let (accesses, events) = (ends.pop().flatten(), ends.pop().flatten().ok_or(BackupError::Foreign)?);
@@ -360,7 +375,7 @@ impl Manifest {
     /// Returns every file of the backup but the list itself.
     fn files(&self) -> impl Iterator<Item = &FilePart> {
         let logs = self.logs.iter().chain(&self.access_logs);
-        logs.flat_map(|log| &log.files).chain([&self.vault])
+        logs.flat_map(|log| &log.files).chain([&self.vault]).chain(&self.files)
     }
 }
 
@@ -380,7 +395,8 @@ fn open(
     part: &LogPart,
 ) -> Result<(Past, Reader, u64), BackupError> {
     let signer = signer(vault, place)?;
-    let end = Checkpoint::open(part.checkpoint.as_bytes(), [&signer.verifier()]).ok();
+    let verifiers = place.verifiers(vault).map_err(EngineError::from)?;
+    let end = Checkpoint::open(part.checkpoint.as_bytes(), verifiers.iter().map(|(key, _)| key)).ok();
     let end = end.filter(|end| {
         end.origin == part.origin
             && end.size.get() == part.tree_size
@@ -497,20 +513,22 @@ fn read_manifest(disk: &dyn Disk, from: &Path) -> Result<Manifest, BackupError> 
     let damaged = |what| BackupError::Damaged { what, path: path.clone() };
     let manifest: Manifest =
         serde_json::from_slice(&bytes).map_err(|_| damaged("it is not a list of a backup's parts"))?;
-    if manifest.format != FORMAT {
+    if ![FORMAT, FORMAT_LOGS].contains(&&*manifest.format) {
         return Err(damaged("it is of another version"));
     }
     let plain = |part: &FilePart| {
         part.path.split('/').all(|step| !step.is_empty() && step != "." && step != "..")
-            && ["log/", "access/", "vault/"].iter().any(|folder| part.path.starts_with(folder))
+            && (["log/", "access/", "vault/"].iter().any(|folder| part.path.starts_with(folder))
+                || loose::is_one(&part.path))
     };
-    if !manifest.files().all(plain) {
+    let fixed = manifest.files.iter().all(|part| loose::is_one(&part.path));
+    if !fixed || !manifest.files().all(plain) {
         return Err(damaged("it names a file outside of the backup"));
     }
     Ok(manifest)
 }
 
-fn describe(disk: &dyn Disk, target: &Path, path: &str) -> Result<FilePart, BackupError> {
+pub(super) fn describe(disk: &dyn Disk, target: &Path, path: &str) -> Result<FilePart, BackupError> {
     let mut digest = Sha256::new();
     let bytes = each_chunk(disk, &target.join(path), &mut |chunk, _| {
         digest.update(chunk);
@@ -565,11 +583,11 @@ fn must_be_empty(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
+pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
     create_dir_durable(disk, dir).map_err(file("created", dir))
 }
 
-fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
+pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.to_owned();
     move |source| BackupError::File { action, path, source }
 }

@@ -20,6 +20,7 @@ use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
 use idtrail_index::seal::{self, OpenError};
+use idtrail_index::shred::ShredLog;
 use idtrail_log::reader::Reader;
 use idtrail_log::{OriginOrdinal, backup, recovery};
 use idtrail_port::Disk;
@@ -86,6 +87,22 @@ impl Place {
     pub(super) fn signer(&self, vault: &Vault) -> Result<Option<SignerKey>, idtrail_tlog::KeyError> {
         let seed = vault.signing_seed(&self.signed_as);
         seed.map(|seed| SignerKey::from_seed(&self.origin, seed.expose())).transpose()
+    }
+}
+
+impl Place {
+    /// Returns the keys that verify what the log has signed: the present one, then those before it, oldest first, with the
+    /// last size that each has signed; nothing if the vault does not know the log.
+    pub fn verifiers(
+        &self,
+        vault: &Vault,
+    ) -> Result<Vec<(VerifierKey, Option<u64>)>, idtrail_tlog::KeyError> {
+        let Some(signer) = self.signer(vault)? else { return Ok(Vec::new()) };
+        let mut keys = vec![(signer.verifier(), None)];
+        for old in vault.retired_keys(&self.signed_as) {
+            keys.push((VerifierKey::ed25519(&self.origin, &old.public)?, Some(old.size)));
+        }
+        Ok(keys)
     }
 }
 
@@ -206,6 +223,8 @@ pub struct View<'a> {
     pub keyring: &'a Keyring,
     /// Where its events are.
     pub lookup: &'a Lookup,
+    /// The key that verifies its checkpoints.
+    pub verifier: &'a VerifierKey,
 }
 
 impl View<'_> {
@@ -304,6 +323,10 @@ pub(super) struct Earlier {
     pub(super) keyring: Keyring,
     pub(super) lookup: Lookup,
     pub(super) verifier: VerifierKey,
+    /// The same, and the keys before it.
+    pub(super) verifiers: Vec<VerifierKey>,
+    /// Signs certificates of requests whose steps stand in it.
+    pub(super) certificate_signer: SignerKey,
 }
 
 impl Earlier {
@@ -338,8 +361,8 @@ impl Earlier {
         let (Some(keyring), Some(signer)) = (vault.keyring(&place.origin), place.signer(vault)?) else {
             return Err(EngineError::Foreign);
         };
-        let verifier = signer.verifier();
-        if Checkpoint::open(past.note.as_bytes(), [&verifier]).ok().as_ref() != Some(&past.end) {
+        let verifiers: Vec<VerifierKey> = place.verifiers(vault)?.into_iter().map(|(key, _)| key).collect();
+        if Checkpoint::open(past.note.as_bytes(), &verifiers).ok().as_ref() != Some(&past.end) {
             let what = "the checkpoint at which an earlier log ended is not signed by it";
             return Err(EngineError::Chain { what, path: place.log });
         }
@@ -355,7 +378,20 @@ impl Earlier {
         let reader = recovery::open_final(&ports.disk, &place.log, &past.end, &signer, &mut visit)?;
         lookup.start_background()?;
         let (number, size, reader) = (past.number, past.end.size, Arc::new(reader));
-        Ok(Self { number, name: place.origin, size, reader, keyring, lookup, verifier })
+        let (name, verifier) = (place.origin, signer.verifier());
+        let seed = vault.signing_seed(&place.signed_as).ok_or(EngineError::Foreign)?;
+        let certificate_signer =
+            SignerKey::from_seed(&idtrail_verify::certificate_key_name(&name), seed.expose())?;
+        Ok(Self { number, name, size, reader, keyring, lookup, verifier, verifiers, certificate_signer })
+    }
+
+    pub(super) fn to_shred(&self) -> ShredLog {
+        ShredLog {
+            ordinal: OriginOrdinal(self.number),
+            reader: Arc::clone(&self.reader),
+            keyring: self.keyring.clone(),
+            lookup: self.lookup.clone(),
+        }
     }
 
     pub(super) fn view(&self) -> View<'_> {
@@ -365,6 +401,7 @@ impl Earlier {
             reader: &self.reader,
             keyring: &self.keyring,
             lookup: &self.lookup,
+            verifier: &self.verifier,
         }
     }
 }

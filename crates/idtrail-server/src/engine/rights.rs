@@ -7,9 +7,15 @@
 //! What it must never do: change a request other than by a step in the log, or write the vault other than through
 //! [`super::shred::Desk`].
 
+pub(crate) mod answer;
+pub(crate) mod delivery;
+pub(crate) mod opening;
 mod person;
 mod ports;
+mod reassert;
 pub(crate) mod record;
+mod sinks;
+mod stragglers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -25,17 +31,18 @@ use idtrail_index::seal::OpenError;
 use idtrail_index::trail::Refusal as LogRefusal;
 use idtrail_log::commit::Answer as LogAnswer;
 use idtrail_log::{LogError, Reference};
-use idtrail_port::random;
+use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
-    Action, Answer, Case, Code, Command, Digest, Engine as Machine, Entry, Failure, Input, Kind, Nonce,
-    Opening, Principal, Refusal, RequestId, RightsError, Settings as Rules, State, Step, SubjectRef,
-    duplicate_of,
+    Action, Answer, Case, Code, Command, Engine as Machine, Entry, Failure, Input, Kind, Principal, Refusal,
+    RequestId, RetrySchedule, RightsError, Settings as Rules, State, SubjectRef, waits_for_access,
 };
 use idtrail_tlog::{LogIndex, TreeSize};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::record::{Part, Record, RecordError, Records};
+use self::stragglers::{Late, cutoff, is_late, untold};
 use super::Engine;
 use super::shred::{DeskError, LOG_PATIENCE};
 use crate::settings::Settings;
@@ -75,10 +82,12 @@ pub(crate) enum Trouble {
     #[error("the thread that destroys keys does not answer")]
     NoAnswer,
     #[error("the quarantine could not be changed")]
-    Quarantine(#[from] crate::quarantine::QuarantineError),
+    Quarantine(#[from] super::quarantined::DiscardError),
     #[error("nothing was destroyed, because everything is held")]
     NothingDestroyed,
-    #[error("the certificate could not be signed")]
+    #[error("the package could not be made")]
+    Package,
+    #[error("something could not be signed")]
     Sign(#[from] idtrail_verify::SignError),
 }
 
@@ -128,7 +137,9 @@ struct Live {
 struct Book {
     loaded: bool,
     cases: BTreeMap<RequestId, Live>,
-    records: BTreeMap<(RequestId, bool), (u64, Record)>,
+    records: BTreeMap<(RequestId, Part), (u64, Record)>,
+    /// Late events that erasures are to be told of.
+    late: Late,
 }
 
 type Job = Box<dyn FnOnce(&Shared) + Send>;
@@ -140,6 +151,10 @@ pub(crate) struct Shared {
     /// How long copies of the vault may last after a shred, milliseconds.
     copies_ms: u64,
     store: Records,
+    /// The records of processing (Art. 30), if they are configured.
+    processing: Option<Processing>,
+    /// Where calls to other systems are made.
+    runtime: Handle,
     book: Mutex<Book>,
 }
 
@@ -176,17 +191,25 @@ impl Rights {
         let dir = settings.data_dir.join("rights");
         let store = Records::open(disk, entropy, dir, engine.rights_keys().clone())
             .map_err(|error| RightsStartError(Box::new(error)))?;
+        let of = &settings.rights;
+        let standard = Rules::default();
         let rules = Rules {
-            grace_ms: settings.rights.grace_ms,
-            margin_ms: Rules::default().margin_ms,
-            ..Rules::default()
+            grace_ms: of.grace_ms,
+            link_ms: of.link_ms,
+            fetches_max: of.link_fetches,
+            retry: RetrySchedule { base_ms: of.retry_ms, ..standard.retry },
+            ..standard
         };
+        let processing =
+            of.records.as_ref().map(|path| delivery::processing(&*ports.disk, path)).transpose()?;
         let shared = Arc::new(Shared {
             engine: Arc::clone(engine),
             sinks: Arc::clone(sinks),
             rules,
-            copies_ms: settings.rights.copies_ms,
+            copies_ms: of.copies_ms,
             store,
+            processing,
+            runtime: Handle::try_current().map_err(|error| RightsStartError(Box::new(error)))?,
             book: Mutex::default(),
         });
         let (sender, jobs) = sync_channel(QUEUE_MAX);
@@ -306,6 +329,8 @@ impl Shared {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.open_due();
+            self.tell_stragglers();
             let now_ms = self.now_ms();
             let due: Vec<RequestId> = {
                 let book = self.book();
@@ -324,11 +349,18 @@ impl Shared {
     /// Folds every request from the leaves of all logs.
     fn load(&self) -> Result<(), Trouble> {
         let mut steps: BTreeMap<RequestId, Vec<Logged>> = BTreeMap::new();
+        let mut late = Late::new();
         for log in self.engine.logs() {
-            for index in (0..log.reader.size().get()).map(LogIndex::new) {
+            let size = log.reader.size();
+            if log.ordinal == self.engine.ordinal() {
+                // Those are counted here.
+                self.engine.stragglers().take(size);
+            }
+            for index in (0..size.get()).map(LogIndex::new) {
                 let bytes = log.reader.entry(index)?;
                 let leaf = Leaf::parse(&bytes).map_err(OpenError::Leaf)?;
-                if !leaf.header().event_type.is_rights_step() {
+                let is_late = is_late(&leaf);
+                if !is_late && !leaf.header().event_type.is_rights_step() {
                     continue;
                 }
                 let open = match log.open_leaf(index, &bytes) {
@@ -337,6 +369,12 @@ impl Shared {
                     Err(OpenError::Key(_)) => continue,
                     Err(error) => return Err(error.into()),
                 };
+                if is_late {
+                    late.extend(
+                        cutoff(&open).map(|cutoff_ms| (cutoff_ms, 1 + late.get(&cutoff_ms).unwrap_or(&0))),
+                    );
+                    continue;
+                }
                 let entry = Entry::from_json(open.body.get("auditEvent").unwrap_or(&Value::Null))?;
                 let place = Reference { origin: log.ordinal, index };
                 steps.entry(entry.request.clone()).or_default().push(Logged { entry, place });
@@ -358,69 +396,12 @@ impl Shared {
         }
         for (number, record) in self.store.read_all()? {
             let Ok(request) = RequestId::parse(&record.request) else { continue };
-            book.records.insert((request, record.part == Part::Person), (number, record));
+            book.records.insert((request, record.part), (number, record));
         }
+        book.late = untold(late, &book);
         tracing::info!(requests = book.cases.len(), "requests of data subjects were read from the log");
         *self.book() = book;
         Ok(())
-    }
-
-    fn open(&self, new: New) -> Result<(RequestId, bool), SayError> {
-        let whom: Vec<_> = new.subjects.iter().map(person::whom).collect();
-        // Whoever is known counts by today's id, so that a telephone number and an address lead to one request.
-        let known = person::find(&self.engine, &whom)?.customers.into_iter().next();
-        let named = match known {
-            Some(id) => id.into_bytes(),
-            None => serde_json::to_vec(&whom).unwrap_or_default(),
-        };
-        let duplicate_key = self.store.naming(&named).map_err(Trouble::from)?;
-        let same = {
-            let book = self.book();
-            let cases = book.cases.values().map(|live| live.machine.case());
-            duplicate_of(cases, new.kind, duplicate_key).map(|case| case.request.clone())
-        };
-        if let Some(request) = same {
-            let external = Digest::of("idtrail/rights/attached/v1", &[request.as_str().as_bytes()]);
-            let mut outcome = Err(SayError::Unavailable);
-            let said = Input::Said(new.by, Command::Attach(new.manner, external));
-            self.drive(&request, said, &mut |said| outcome = said);
-            return outcome.map(|()| (request, true));
-        }
-        let entropy = &*self.engine.ports().entropy;
-        let request = record::request_id(entropy);
-        let secret = random::<32>(entropy);
-        let nonce = Nonce::new(secret);
-        let record = Record {
-            request: request.to_string(),
-            part: Part::Person,
-            nonce: nonce.to_hex(),
-            whom,
-            planned: None,
-            frozen: None,
-            bodies: Vec::new(),
-        };
-        let opening = Opening {
-            request: request.clone(),
-            kind: new.kind,
-            regime: new.regime,
-            received_ms: new.received_ms,
-            manner: new.manner,
-            subject_ref: SubjectRef::new(random::<16>(entropy)),
-            nonce: nonce.commitment(),
-            duplicate_key,
-        };
-        let entry = opening.entry(new.by, self.now_ms(), &self.rules)?;
-        let number = self.store.free_number().map_err(Trouble::from)?;
-        self.keep(number, record)?;
-        let subject = match &entry.step {
-            Step::Received(step) => subject_of(step.subject_ref),
-            _ => return Err(SayError::Unavailable),
-        };
-        let place = self.append(&entry, subject)?;
-        let machine = Machine::resume([&entry]).map_err(Trouble::from)?;
-        let live = Live { machine, steps: vec![Logged { entry, place }], wake_ms: 0 };
-        self.book().cases.insert(request.clone(), live);
-        Ok((request, false))
     }
 
     /// Gives a request an input and does what follows, until there is nothing more to do now.
@@ -435,6 +416,7 @@ impl Shared {
         let mut inputs = VecDeque::from([first]);
         while let Some(input) = inputs.pop_front() {
             let now_ms = self.now_ms();
+            let rules = self.rules_for(request, now_ms);
             let is_said = matches!(&input, Input::Appended(entry) if entry.actor.is_some());
             let stepped = {
                 let mut book = self.book();
@@ -442,7 +424,7 @@ impl Shared {
                     return tell(Err(SayError::Unknown));
                 };
                 live.wake_ms = u64::MAX;
-                let stepped = live.machine.step(input, now_ms, &self.rules);
+                let stepped = live.machine.step(input, now_ms, &rules);
                 stepped.map(|actions| (actions, subject_of(live.machine.case().received.subject_ref)))
             };
             let (actions, subject) = match stepped {
@@ -486,17 +468,34 @@ impl Shared {
         self.forget_ended(request);
     }
 
+    /// Returns the rules for a request: an erasure does not begin while the person waits for a copy of their data, since it
+    /// would find nothing afterwards.
+    fn rules_for(&self, request: &RequestId, now_ms: u64) -> Rules {
+        let book = self.book();
+        let case = book.cases.get(request).map(|live| live.machine.case());
+        let cases = || book.cases.values().map(|live| live.machine.case());
+        let waits = case.is_some_and(|case| case.state == State::Approved && waits_for_access(cases(), case));
+        let mut rules = self.rules.clone();
+        if let Some(case) = case.filter(|_| waits) {
+            let look_again_ms = now_ms.saturating_add(PAUSE_MS);
+            rules.grace_ms = rules.grace_ms.max(look_again_ms.saturating_sub(case.approved_ms));
+        }
+        rules
+    }
+
     /// Destroys the record of a request that ended without having been carried out.
     fn forget_ended(&self, request: &RequestId) {
         let ended = self
             .case(request)
             .is_some_and(|(case, _)| matches!(case.state, State::Denied | State::Withdrawn | State::Expired));
-        if ended
-            && self.record(request, Part::Person).is_some()
-            && let Err(error) = self.destroy(request, Part::Person)
-        {
-            warn(&error, "the record of a request that has ended could not be destroyed");
-            self.wake_at(request, self.now_ms() + PAUSE_MS);
+        for part in [Part::Package, Part::Person] {
+            if ended
+                && self.record(request, part).is_some()
+                && let Err(error) = self.destroy(request, part)
+            {
+                warn(&error, "the record of a request that has ended could not be destroyed");
+                self.wake_at(request, self.now_ms() + PAUSE_MS);
+            }
         }
     }
 
@@ -557,13 +556,13 @@ impl Shared {
     fn keep(&self, number: u64, record: Record) -> Result<(), Trouble> {
         self.store.write(number, &record)?;
         let request = RequestId::parse(&record.request)?;
-        let key = (request, record.part == Part::Person);
+        let key = (request, record.part);
         self.book().records.insert(key, (number, record));
         Ok(())
     }
 
     fn record(&self, request: &RequestId, part: Part) -> Option<(u64, Record)> {
-        self.book().records.get(&(request.clone(), part == Part::Person)).cloned()
+        self.book().records.get(&(request.clone(), part)).cloned()
     }
 
     fn person(&self, request: &RequestId) -> Result<(u64, Record), Trouble> {

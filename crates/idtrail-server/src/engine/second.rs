@@ -6,8 +6,8 @@
 //!
 //! The access log has a shredder of its own, run by the same thread as the one of the log of events, never both at once,
 //! because both write the vault. A crash anywhere leaves the note: at the next start the order is finished first, then
-//! everybody in the note who has no readable event any more loses the leaves of the access log too. Whoever keeps an event,
-//! for instance by a hold, keeps them.
+//! everybody in the note who has no readable event any more loses the leaves of the access log too, and the refused events
+//! in the quarantine that name them. Whoever keeps an event, for instance by a hold, keeps them.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,15 +18,17 @@ use idtrail_index::lookup::Lookup;
 use idtrail_index::shred::concerned::{self, Concerned};
 use idtrail_index::shred::{LEAVES_MAX, Order, ShredError, Shredder, Task, Works};
 use idtrail_index::trail::Trail;
+use idtrail_log::Reference;
 use idtrail_log::shell::Log;
 use idtrail_port::Disk;
-use idtrail_vault::Vault;
+use idtrail_vault::{Change, Sections, Vault};
 use sha2::{Digest as _, Sha256};
 
 use super::access::AccessLog;
 use super::origins::Earlier;
 use super::shred::{Door, LOG_PATIENCE, Retention};
 use super::{access_shredding_path, customers_path};
+use crate::quarantine::{Quarantine, QuarantineId};
 use crate::settings::Settings;
 
 /// The access log's part of what the desk does.
@@ -34,6 +36,7 @@ pub(super) struct Second {
     shredder: Shredder<Door>,
     retention: Retention,
     access: Arc<AccessLog>,
+    quarantine: Arc<Quarantine>,
     /// The log of events and its index.
     events: (Arc<Log<Trail>>, Lookup),
     /// The logs of events before it.
@@ -49,7 +52,7 @@ impl Second {
     /// Takes over what a former process left; [`Second::settle`] is to be called once the log of events is settled.
     pub(super) fn open(
         events: (&Works, &Arc<Log<Trail>>, &Arc<[Earlier]>),
-        access: &Arc<AccessLog>,
+        (access, quarantine): (&Arc<AccessLog>, &Arc<Quarantine>),
         settings: &Settings,
         automatic: bool,
     ) -> Result<Self, ShredError> {
@@ -58,28 +61,22 @@ impl Second {
             disk: Arc::clone(&works.disk),
             clock: Arc::clone(&works.clock),
             pending: access_shredding_path(&settings.data_dir),
-            reader: Arc::clone(access.reader()),
-            keyring: access.keyring().clone(),
+            newest: access.to_shred(),
+            earlier: access.earlier().iter().map(Earlier::to_shred).collect(),
             hasher: Arc::clone(&works.hasher),
-            lookup: access.lookup().clone(),
             vault: Arc::clone(&works.vault),
             // Nobody posts an access, so none can be repeated.
             suppression_ms: 0,
         };
-        let retention = Retention {
-            automatic,
-            clock: Arc::clone(&works.clock),
-            keyring: access.keyring().clone(),
-            reader: Arc::clone(access.reader()),
-            refold: None,
-        };
+        let retention = Retention { automatic, clock: Arc::clone(&works.clock), refold: None };
         let note = customers_path(&settings.data_dir);
         let open = concerned::read(&*works.disk, &note)?;
         Ok(Self {
             shredder: Shredder::open(own, Door(Arc::clone(access.log())))?,
             retention,
             access: Arc::clone(access),
-            events: (Arc::clone(log), works.lookup.clone()),
+            quarantine: Arc::clone(quarantine),
+            events: (Arc::clone(log), works.newest.lookup.clone()),
             earlier: Arc::clone(earlier),
             vault: Arc::clone(&works.vault),
             disk: Arc::clone(&works.disk),
@@ -105,7 +102,8 @@ impl Second {
             let subjects = events.concerned(&order.task)?;
             if !subjects.is_empty() {
                 let (request_id, actor) = (order.request_id.clone(), order.actor.clone());
-                open.push(Concerned { request_id, actor, subjects });
+                let belongings = self.quarantined(&subjects)?;
+                open.push(Concerned { request_id, actor, subjects, belongings });
             }
         }
         if !open.is_empty() {
@@ -147,6 +145,53 @@ impl Second {
         Ok(false)
     }
 
+    /// Returns the refused events that are kept and name one of the customers.
+    fn quarantined(
+        &self,
+        subjects: &[GlobalCustomerId],
+    ) -> Result<Vec<(GlobalCustomerId, String)>, ShredError> {
+        let mut found = Vec::new();
+        for (customer, _) in self.quarantine.customers() {
+            let mut owner = None;
+            for lookup in
+                std::iter::once(&self.events.1).chain(self.earlier.iter().rev().map(|log| &log.lookup))
+            {
+                owner = owner.or(lookup.customer(&customer)?);
+            }
+            if let Some(owner) = owner.filter(|owner| subjects.contains(owner)) {
+                let ids = self.quarantine.search(|entry| entry.customer == Some(customer));
+                found.extend(ids.into_iter().map(|id| (owner, id.to_string())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Destroys the refused events of those who have no event left, and has the vault remember it.
+    fn empty_quarantine(&mut self) -> Result<(), ShredError> {
+        let mut ids = Vec::new();
+        for (subject, id) in self.open.iter().flat_map(|one| &one.belongings) {
+            if !self.has_events(*subject)? {
+                ids.extend(QuarantineId::parse(id));
+            }
+        }
+        let gone = self.quarantine.removals(&ids);
+        if !gone.is_empty() {
+            let now_ms = u64::try_from(self.retention.clock.wall_ms()).unwrap_or(0);
+            self.shredder.write_vault(|vault| {
+                let target = vault.next_epoch()?;
+                vault.apply(&Change { erased: &gone, now_ms, ..Change::default() }, target)
+            })?;
+        }
+        for id in ids {
+            // The next start destroys it as well, because the vault remembers.
+            if let Err(error) = self.quarantine.remove(id) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a refused event of an erased person is destroyed at the next start");
+            }
+        }
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), ShredError> {
         // Who had begun to read before the keys went may still write that.
         self.access.drain();
@@ -157,14 +202,17 @@ impl Second {
         }
         let mut orders = Vec::new();
         for one in &self.open {
-            let mut indices = Vec::new();
+            let mut leaves = Vec::new();
             for subject in &one.subjects {
                 if !self.has_events(*subject)? {
-                    indices.extend(self.access.lookup().subject(*subject)?.iter().map(|index| index.get()));
+                    for log in self.access.line().logs() {
+                        let place = |index| Reference { origin: log.ordinal, index };
+                        leaves.extend(log.lookup.subject(*subject)?.into_iter().map(place));
+                    }
                 }
             }
-            for (part, indices) in indices.chunks(LEAVES_MAX).enumerate() {
-                let task = Task::Erase { indices: indices.to_vec() };
+            for (part, leaves) in leaves.chunks(LEAVES_MAX).enumerate() {
+                let task = Task::Erase { leaves: leaves.to_vec(), sections: Sections::Both };
                 let request_id = request_id(&one.request_id, part);
                 orders.push(Order { request_id, actor: one.actor.clone(), task });
             }
@@ -177,6 +225,7 @@ impl Second {
                 "keys of the access log destroyed"
             );
         }
+        self.empty_quarantine()?;
         // While the note is there, an index that misses the epoch of the other log is not built anew.
         self.note_epoch()?;
         concerned::remove(&*self.disk, &self.note)?;

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use idtrail_index::retention;
 use idtrail_index::shred::{ErrorKind, Order, Outcome, ShredError, Shredder, Task, Works, Writer};
 use idtrail_index::trail::{Command, Trail};
-use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
 use idtrail_log::shell::Log;
+use idtrail_log::{LogError, Reference};
 use idtrail_port::Clock;
 use idtrail_tlog::{LogIndex, TreeSize};
-use idtrail_vault::{HoldInfo, Keyring, Vault, VaultError};
+use idtrail_vault::{HoldInfo, Vault, VaultError};
 use tokio::sync::oneshot;
 
 use super::identity::Refold;
@@ -28,7 +27,7 @@ const QUEUE_MAX: usize = 64;
 /// How long the log may take to make leaves durable and known to the index.
 pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the thread looks whether something is to be finished or has expired.
-const TICK: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(1);
 /// How often it looks for months that have expired.
 const RETENTION_PERIOD_NS: u64 = 3_600_000_000_000;
 
@@ -95,8 +94,6 @@ pub(super) struct Retention {
     /// `None` if months expire only when somebody says so.
     pub(super) automatic: bool,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) keyring: Keyring,
-    pub(super) reader: Arc<idtrail_log::reader::Reader>,
     /// What identity has to forget afterwards.
     /// `None` for a log from which nobody's identity follows.
     pub(super) refold: Option<Refold>,
@@ -155,9 +152,10 @@ impl Desk {
     pub fn hold(
         &self,
         id: String,
-        indices: Vec<u64>,
+        leaves: Vec<Reference>,
+        actor: Option<String>,
     ) -> Result<oneshot::Receiver<Result<(), DeskError>>, DeskError> {
-        self.with(move |shredder| shredder.hold(&id, &indices))
+        self.with(move |shredder| shredder.hold(&id, &leaves, actor))
     }
 
     /// Writes the vault for another reason than a shred, at a moment when no shred is open.
@@ -341,9 +339,7 @@ fn carry_out(
 /// Lets the months expire whose time has come.
 fn expire(shredder: &mut Shredder<Door>, retention: &Retention) {
     let now_ms = u64::try_from(retention.clock.wall_ms()).unwrap_or(0);
-    let due = retention::newest_table(&retention.reader)
-        .and_then(|table| retention::due(&retention.reader, &retention.keyring, &table, month_of_ms(now_ms)));
-    match due {
+    match shredder.due(month_of_ms(now_ms)) {
         Ok(periods) if periods.is_empty() => {}
         Ok(periods) => {
             let request_id = format!("retention-{now_ms}");
@@ -364,7 +360,7 @@ fn expire(shredder: &mut Shredder<Door>, retention: &Retention) {
                 }
             }
         }
-        Err(error) => warn(&ShredError::from(error), "what is due cannot be told"),
+        Err(error) => warn(&error, "what is due cannot be told"),
     }
 }
 

@@ -9,7 +9,7 @@
 //! what handlers do.
 //!
 //! Errors are named by the sets below ([`ReadProblems`], [`WriteProblems`], [`OpenProblems`]); what an operation has
-//! beyond its set stands beside it ([`ConflictProblem`], [`RequestProblem`]).
+//! beyond its set stands beside it ([`ConflictProblem`], [`RangeProblem`], [`RequestProblem`]).
 
 use std::sync::LazyLock;
 
@@ -78,6 +78,10 @@ problems! {
     ConflictProblem: Conflict;
     /// The error of operations that name something which may not be there.
     NotFoundProblem: NotFound;
+    /// The error of operations that give parts of a file.
+    RangeProblem: RangeNotSatisfiable;
+    /// The error of operations that give something for a time only.
+    GoneProblem: Gone;
     /// The error of operations whose path, query or header can be wrong.
     RequestProblem: MalformedRequest;
 }

@@ -419,7 +419,15 @@ pub struct ShredRequest {
     /// Log indices of client events.
     #[schema(min_items = 1, max_items = 1_000_000)]
     pub indices: Vec<u64>,
-    /// `shred N leaves` with the count of different indices, typed by a person.
+    /// Name of their log; the newest one if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub origin: Option<String>,
+    /// Destroy only what says which member of staff acted; the events stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub staff_only: Option<bool>,
+    /// `shred N leaves` with the count of different indices, or `shred staff of N leaves`, typed by a person.
     #[schema(example = "shred 2 leaves")]
     pub confirm: String,
 }
@@ -434,10 +442,14 @@ pub struct ShredOutcome {
     pub request_id: Option<String>,
     /// How many leaves became unreadable.
     pub shredded: u64,
-    /// Leaves that a hold kept, at most 10,000 of them.
+    /// Leaves of the newest log that a hold kept, at most 10,000 of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held: Option<Vec<u64>>,
+    /// Leaves of earlier logs that a hold kept, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub held_in_earlier_logs: Option<Vec<HeldInLog>>,
     /// How many leaves a hold kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -450,6 +462,9 @@ pub struct ShredOutcome {
     pub vault_epoch: Option<u64>,
     /// Index of the leaf that says so.
     pub leaf_index: Option<u64>,
+    /// Name of the log in which it stands.
+    #[serde(default)]
+    pub leaf_origin: Option<String>,
     /// Whether this is the outcome of an earlier request of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -484,6 +499,47 @@ pub struct HoldRequest {
     /// Log indices of client events.
     #[schema(min_items = 1, max_items = 1_000_000)]
     pub indices: Vec<u64>,
+    /// Name of their log; the newest one if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub origin: Option<String>,
+}
+
+/// Leaves of one log that a hold kept.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeldInLog {
+    /// Name of the log.
+    pub origin: String,
+    /// Its leaves.
+    pub indices: Vec<u64>,
+}
+
+/// A log of the installation.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogInfo {
+    /// Its number, which stands in the paths of its tiles.
+    pub number: u32,
+    /// Its name.
+    pub origin: String,
+    /// How many entries it has.
+    pub tree_size: u64,
+    /// Its checkpoints are signed by this key (C2SP signed-note).
+    pub verifier_key: String,
+    /// It is an earlier log, which is never appended to again.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// The logs of the installation.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Logs {
+    /// The logs of events, oldest first.
+    pub logs: Vec<LogInfo>,
+    /// Their access logs, oldest first.
+    pub access_logs: Vec<LogInfo>,
 }
 
 /// A hold that was set.

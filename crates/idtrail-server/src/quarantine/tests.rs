@@ -24,7 +24,15 @@ impl Rig {
         let hasher = Arc::new(Hasher::new("t", &[1; 32], &[2; 32]));
         let entropy: Arc<dyn Entropy> = Arc::new(SimEntropy::new(Seed::new(1)));
         let disk: Arc<dyn Disk> = Arc::clone(&self.disk) as _;
-        Quarantine::open((disk, entropy), Path::new("/data"), &[3; 32], hasher, self.settings).unwrap()
+        Quarantine::open(
+            (disk, entropy),
+            Path::new("/data"),
+            &[3; 32],
+            hasher,
+            self.settings,
+            (&Suppression::default(), NOW_MS),
+        )
+        .unwrap()
     }
 }
 

@@ -100,13 +100,16 @@ impl Settings {
                 ("suppression_days", number(self.retention.suppression_ms / DAY_MS)),
             ]),
         );
-        put(
-            "rights",
-            table([
-                ("grace_hours", number(self.rights.grace_ms / 3_600_000)),
-                ("copies_days", number(self.rights.copies_ms / DAY_MS)),
-            ]),
-        );
+        let rights = &self.rights;
+        let mut of_rights = vec![
+            ("grace_hours", number(rights.grace_ms / 3_600_000)),
+            ("copies_days", number(rights.copies_ms / DAY_MS)),
+            ("link_hours", number(rights.link_ms / 3_600_000)),
+            ("link_fetches", number(rights.link_fetches.into())),
+            ("retry_seconds", number(rights.retry_ms / 1000)),
+        ];
+        of_rights.extend(rights.records.iter().map(|file| ("records", path(file))));
+        put("rights", table(of_rights));
         put(
             "batch",
             table([
@@ -160,7 +163,7 @@ fn secret(place: &SecretRef) -> Value {
     }
 }
 
-fn table<const N: usize>(members: [(&str, Value); N]) -> Value {
+fn table<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Table(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 

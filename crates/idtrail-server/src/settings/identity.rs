@@ -42,6 +42,8 @@ pub struct IdentitySettings {
     pub normaliser: NormaliserConfig,
     /// File with the salt of hashes in events that name no scheme.
     pub event_salt_file: Option<PathBuf>,
+    /// Whether statements need a second person.
+    pub four_eyes: bool,
     /// Hashes of other systems.
     pub legacy_hashes: Vec<LegacyHashSettings>,
 }
@@ -104,7 +106,8 @@ impl Check<'_> {
             legacy_hashes.push(one);
         }
         let event_salt_file = raw.event_salt_file.map(|path| self.base.join(path));
-        Ok(IdentitySettings { normaliser, event_salt_file, legacy_hashes })
+        let four_eyes = raw.four_eyes.unwrap_or(false);
+        Ok(IdentitySettings { normaliser, event_salt_file, four_eyes, legacy_hashes })
     }
 
     fn entries(&self, key: &str, list: Option<Vec<String>>) -> Result<Vec<String>, SettingsError> {
@@ -174,6 +177,7 @@ pub(super) fn effective(settings: &IdentitySettings) -> Value {
         ("own_numbers".to_owned(), texts(&settings.normaliser.own_numbers)),
         ("blocked".to_owned(), texts(&settings.normaliser.blocked)),
         ("issuers".to_owned(), texts(&settings.normaliser.issuers)),
+        ("four_eyes".to_owned(), Value::Boolean(settings.four_eyes)),
     ]);
     let file = |path: &PathBuf| Value::String(path.display().to_string());
     if let Some(path) = &settings.event_salt_file {

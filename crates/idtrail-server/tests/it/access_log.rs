@@ -16,6 +16,7 @@ use idtrail_server::settings::Settings;
 use idtrail_verify::{Package, Verdict, access_origin};
 use serde_json::{Value, json};
 
+use crate::office::Office;
 use crate::rig::{ACCESS, EVENTS, Installation, Local, Running, files, idtrail, query, sample};
 
 const LOG: &str = "/api/v1/access-log";
@@ -212,7 +213,10 @@ fn two_who_stay_apart(server: &Running, installation: &Installation, key: &str) 
 /// document says of it: a route that shows something of a customer must say so, and must leave a leaf.
 #[test]
 fn no_route_discloses_without_the_document_saying_so() {
-    let installation = Installation::with("[limits]\nreads_per_second = 0\n");
+    let records = "[limits]\nreads_per_second = 0\n[rights]\nrecords = \"processing.json\"\n";
+    let installation = Installation::with(records);
+    let processing = crate::rights_access::processing().to_string();
+    std::fs::write(installation.home().join("processing.json"), processing).unwrap();
     let every = [
         "--role", "resolve", "--role", "ingest", "--role", "dpo", "--role", "auditor", "--role", "operator",
         "--role", "admin",
@@ -226,7 +230,19 @@ fn no_route_discloses_without_the_document_saying_so() {
         server.post_event(&installation, &refused).1["quarantineId"].as_str().unwrap().to_owned();
     let (_, first) = get(&server, &key, "/api/v1/events/2", &[]);
     let gcid = two_who_stay_apart(&server, &installation, &key);
+    let office = Office::open(&server, &installation, &installation.person);
+    let request = office.request("ACCESS", CUSTOMER);
+    office.verify(&request);
+    office.until(&request, "REVIEW");
     let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap()];
+    let token = format!("Bearer {}", server.token(&installation.person));
+    let package = server.post(
+        &format!("{ACCESS}?format=package"),
+        &[("x-api-key", &key), ("authorization", &token)],
+        query(CUSTOMER).to_string(),
+    );
+    let location = package.headers()["content-location"].to_str().unwrap();
+    let kept = location.rsplit('/').next().unwrap().to_owned();
     let document: Value = serde_json::from_slice(server.get("/openapi.json").body()).unwrap();
     let mut disclosing = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -234,6 +250,7 @@ fn no_route_discloses_without_the_document_saying_so() {
             let id = operation["operationId"].as_str().unwrap();
             let says = document["x-idtrail-discloses"].as_array().unwrap().iter().any(|one| one == id);
             let (is_dsar, is_lookup) = (path == ACCESS, id == "lookup_identity");
+            let is_draft = id == "show_rights_draft";
             if method != "get" && !is_dsar && !is_lookup || path == "/openapi.json" || path == "/docs" {
                 assert!(!says, "{id}: this test does not reach it");
                 continue;
@@ -243,6 +260,7 @@ fn no_route_discloses_without_the_document_saying_so() {
                 let name = parameter["name"].as_str().unwrap();
                 let example = match &parameter["example"] {
                     _ if path.starts_with("/api/v1/quarantine/") => quarantined.clone(),
+                    _ if id == "fetch_package" => kept.clone(),
                     _ if path.starts_with("/api/v1/customers/") && name == "gcid" => gcid.clone(),
                     Value::String(text) => text.clone(),
                     other => other.to_string(),
@@ -256,8 +274,21 @@ fn no_route_discloses_without_the_document_saying_so() {
                 filled.push_str(&format!("?wait=1&after={cursor}"));
             }
             let before = size(&server);
-            let response = if is_dsar {
+            let response = if id == "fetch_package" {
+                let token = format!("Bearer {}", server.token(&installation.person));
+                let headers = [("x-api-key", key.as_str()), ("authorization", token.as_str())];
+                let mut request = Request::get(server.url(&filled));
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+                server.send(request.body(Bytes::new()).unwrap())
+            } else if is_dsar {
                 server.access(&installation, &query(CUSTOMER))
+            } else if is_draft {
+                let token = format!("Bearer {}", server.token(&installation.person));
+                let path = server.url(&path.replace("{id}", &request));
+                let request = Request::get(path).header("x-api-key", &key).header("authorization", &token);
+                server.send(request.body(Bytes::new()).unwrap())
             } else if is_lookup {
                 let token = format!("Bearer {}", server.token(&installation.person));
                 let body = json!({ "identifiers": [{ "type": "phone", "value": PHONE }] });
@@ -281,6 +312,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         "customer_aliases",
         "customer_timeline",
         "explain_customer",
+        "fetch_package",
         "list_accesses",
         "list_events",
         "list_identity_quarantine",
@@ -289,6 +321,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         "show_customer",
         "show_event",
         "show_quarantined",
+        "show_rights_draft",
         "stream_events",
     ];
     assert_eq!(disclosing, expected);

@@ -20,6 +20,7 @@ use crate::rig::{Installation, Local};
 const PUBLIC: &[&str] = &[
     "get /access/checkpoint",
     "get /access/tile/{path}",
+    "get /api/v1/rights/packages/{id}/{secret}",
     "get /checkpoint",
     "get /docs",
     "get /docs/style.css",

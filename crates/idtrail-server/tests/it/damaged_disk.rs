@@ -12,8 +12,8 @@ use idtrail_event::{Dedupe, SourceCode, check};
 use idtrail_index::lookup::Lookup;
 use idtrail_index::shred::{Order, Task};
 use idtrail_index::trail::{Command, Refusal};
-use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
+use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_server::engine::{self, Engine, EngineError, Ports};
 use idtrail_server::settings::Settings;
 use idtrail_server::synthetic;
@@ -132,7 +132,7 @@ fn installation() -> (SimDisk, Known) {
     let order = Order {
         request_id: "dsar-1".to_owned(),
         actor: Some("dpo".to_owned()),
-        task: Task::Erase { indices: vec![3, 7] },
+        task: Task::erase(OriginOrdinal(0), [3, 7]),
     };
     let outcome = engine.desk().order(order).unwrap().blocking_recv().unwrap().unwrap();
     assert_eq!(outcome.shredded, 2);
@@ -238,8 +238,11 @@ fn live(disk: &SimDisk) -> Acknowledged {
             _ => None,
         };
         acknowledged.places = outcomes.into_iter().map(place).collect();
-        let order =
-            Order { request_id: "dsar-1".to_owned(), actor: None, task: Task::Erase { indices: vec![3, 7] } };
+        let order = Order {
+            request_id: "dsar-1".to_owned(),
+            actor: None,
+            task: Task::erase(OriginOrdinal(0), [3, 7]),
+        };
         // Nobody waits for an erasure that a failing disk holds up: it stays open and is finished later.
         let done = engine.desk().order(order);
         acknowledged.ordered = done.is_ok();

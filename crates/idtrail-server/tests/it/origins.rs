@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{Installation, Running, files, idtrail, query, sample};
 
-fn event(customer: &str, number: u64) -> Value {
+pub(crate) fn event(customer: &str, number: u64) -> Value {
     let mut event = sample();
     event["auditEvent"]["resolvedCustomerId"] = json!(customer);
     event["auditEvent"]["interactionId"] = json!(format!("interaction-{}", number % 2));
@@ -20,8 +20,8 @@ fn event(customer: &str, number: u64) -> Value {
 }
 
 /// An installation with a copy of its vault.
-fn installation() -> Installation {
-    let installation = Installation::new();
+pub(crate) fn installation(extra: &str) -> Installation {
+    let installation = Installation::with(extra);
     let config = installation.config();
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("[vault]", "[vault]\ncopies = [\"copy\"]")).unwrap();
@@ -29,7 +29,7 @@ fn installation() -> Installation {
 }
 
 /// Runs a command on the installation and returns its exit code and what it printed as JSON.
-fn command(installation: &Installation, arguments: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn command(installation: &Installation, arguments: &[&str]) -> (Option<i32>, Value) {
     let config = installation.config();
     let output = idtrail(&[arguments, &["--json", "--config", config.to_str().unwrap()]].concat());
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
@@ -40,13 +40,13 @@ fn command(installation: &Installation, arguments: &[&str]) -> (Option<i32>, Val
     )
 }
 
-fn post(server: &Running, of: &Installation, event: &Value, status: StatusCode) -> Receipt {
+pub(crate) fn post(server: &Running, of: &Installation, event: &Value, status: StatusCode) -> Receipt {
     let (got, body) = server.post_event(of, event);
     assert_eq!(got, status, "{body}");
     serde_json::from_value(body).unwrap()
 }
 
-fn get(server: &Running, of: &Installation, path: &str) -> (StatusCode, Value) {
+pub(crate) fn get(server: &Running, of: &Installation, path: &str) -> (StatusCode, Value) {
     let request =
         http::Request::get(server.url(path)).header("x-api-key", &of.key).body(bytes::Bytes::new()).unwrap();
     let response = server.send(request);
@@ -65,17 +65,17 @@ fn wait_for_mark(home: &Path, size: u64) {
     panic!("the high-water mark was not written");
 }
 
-fn lose_the_disk(installation: &Installation) {
+pub(crate) fn lose_the_disk(installation: &Installation) {
     std::fs::remove_dir_all(installation.home().join("data")).unwrap();
 }
 
-fn refreshed(installation: &mut Installation) {
+pub(crate) fn refreshed(installation: &mut Installation) {
     let roles = ["--name", "contact-centre", "--role", "ingest", "--role", "dpo", "--role", "auditor"];
     installation.key = installation.credential(&roles).1;
     installation.person = installation.credential(&["--person", "--name", "dpo-1", "--role", "dpo"]);
 }
 
-fn package(server: &Running, of: &Installation, customer: &str, policy: &Policy) -> Package {
+pub(crate) fn package(server: &Running, of: &Installation, customer: &str, policy: &Policy) -> Package {
     let answer = server.access(of, &query(customer));
     assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.body());
     let report = idtrail_verify::verify(answer.body(), policy);
@@ -83,13 +83,13 @@ fn package(server: &Running, of: &Installation, customer: &str, policy: &Policy)
     serde_json::from_slice(answer.body()).unwrap()
 }
 
-fn places(package: &Package) -> Vec<(&str, u64)> {
+pub(crate) fn places(package: &Package) -> Vec<(&str, u64)> {
     package.events.iter().map(|event| (event.origin.as_str(), event.index)).collect()
 }
 
 #[test]
 fn the_disk_is_lost_right_after_a_shred() {
-    let mut installation = installation();
+    let mut installation = installation("");
     let backup = installation.dir.path().join("backup");
     let policy_file = installation.home().join("policy-2.txt");
     let admin = installation.credential(&["--name", "operations", "--role", "admin"]).1;
@@ -242,7 +242,7 @@ fn the_disk_is_lost_right_after_a_shred() {
 
 #[test]
 fn data_that_is_not_the_newest_state_does_not_start() {
-    let installation = installation();
+    let installation = installation("");
     let server = installation.start();
     post(&server, &installation, &event("one", 1), StatusCode::CREATED);
     server.stop();
@@ -265,7 +265,7 @@ fn data_that_is_not_the_newest_state_does_not_start() {
 
 #[test]
 fn a_backup_that_was_changed_is_not_restored() {
-    let installation = installation();
+    let installation = installation("");
     let server = installation.start();
     post(&server, &installation, &event("one", 1), StatusCode::CREATED);
     server.stop();
@@ -296,7 +296,7 @@ fn call(number: u64) -> Value {
     event
 }
 
-fn accesses(server: &Running, of: &Installation, filter: &str) -> Vec<Value> {
+pub(crate) fn accesses(server: &Running, of: &Installation, filter: &str) -> Vec<Value> {
     let (status, page) = get(server, of, &format!("/api/v1/access-log?limit=1000{filter}"));
     assert_eq!(status, StatusCode::OK, "{page}");
     let entries = page["entries"].as_array().unwrap().iter();
@@ -305,7 +305,7 @@ fn accesses(server: &Running, of: &Installation, filter: &str) -> Vec<Value> {
 
 #[test]
 fn who_was_known_by_a_telephone_and_who_was_shown_what_is_known_after_a_restore() {
-    let mut installation = installation();
+    let mut installation = installation("");
     let backup = installation.dir.path().join("backup");
     let server = installation.start();
     let before = post(&server, &installation, &call(1), StatusCode::CREATED);

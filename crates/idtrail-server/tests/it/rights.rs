@@ -2,116 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
-use idtrail_verify::{Package, Verdict};
+use http::StatusCode;
+use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
-use crate::rig::{EVENTS, Installation, Running, idtrail, query, sample};
-
-const REQUESTS: &str = "/api/v1/rights/requests";
-const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-const PATIENCE: Duration = Duration::from_secs(15);
-
-fn event(customer: &str, number: u64) -> Value {
-    let mut event = sample();
-    event["auditEvent"]["resolvedCustomerId"] = json!(customer);
-    event["auditEvent"]["interactionId"] = json!(format!("{customer}-call-{number}"));
-    event["auditEvent"].as_object_mut().unwrap().remove("piiContext");
-    event
-}
-
-/// Two data protection officers at a server.
-struct Office<'a> {
-    server: &'a Running,
-    of: &'a Installation,
-    tokens: [String; 2],
-}
-
-impl<'a> Office<'a> {
-    fn open(server: &'a Running, of: &'a Installation, second: &(String, String)) -> Self {
-        let tokens = [&of.person, second].map(|person| format!("Bearer {}", server.token(person)));
-        Self { server, of, tokens }
-    }
-
-    fn post(&self, path: &str, who: usize, body: &Value) -> (StatusCode, Value) {
-        let headers = [("x-api-key", self.of.key.as_str()), ("authorization", &self.tokens[who])];
-        let response = self.server.post(&format!("{REQUESTS}{path}"), &headers, body.to_string());
-        (response.status(), serde_json::from_slice(response.body()).unwrap())
-    }
-
-    fn get(&self, path: &str) -> (StatusCode, Vec<u8>) {
-        let request = Request::get(self.server.url(&format!("{REQUESTS}{path}")))
-            .header("x-api-key", &self.of.key)
-            .header("authorization", &self.tokens[0])
-            .body(bytes::Bytes::new())
-            .unwrap();
-        let response = self.server.send(request);
-        (response.status(), response.body().to_vec())
-    }
-
-    fn request(&self, kind: &str, customer: &str) -> String {
-        let (status, opened) = self.post("", 0, &json!({ "kind": kind, "customerIdHash": customer }));
-        assert_eq!(status, StatusCode::CREATED, "{opened}");
-        opened["requestId"].as_str().unwrap().to_owned()
-    }
-
-    fn say(&self, id: &str, who: usize, command: &str, body: Value) -> (StatusCode, Value) {
-        self.post(&format!("/{id}/{command}"), who, &body)
-    }
-
-    fn verify(&self, id: &str) {
-        let body = json!({ "level": "ONE_CHANNEL", "method": "otp-mail", "evidence": HASH });
-        assert_eq!(self.say(id, 0, "verify", body).0, StatusCode::OK);
-    }
-
-    fn shown(&self, id: &str) -> Value {
-        let (status, shown) = self.get(&format!("/{id}"));
-        assert_eq!(status, StatusCode::OK);
-        serde_json::from_slice(&shown).unwrap()
-    }
-
-    /// Waits for a state.
-    fn until(&self, id: &str, state: &str) -> Value {
-        let started = Instant::now();
-        loop {
-            let shown = self.shown(id);
-            if shown["state"] == state {
-                return shown;
-            }
-            assert!(started.elapsed() < PATIENCE, "not {state} but {shown:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn approve(&self, id: &str) {
-        let plan = self.until(id, "PLANNED")["plan"]["hash"].clone();
-        for who in 0..2 {
-            let (status, said) = self.say(id, who, "approve", json!({ "planHash": plan }));
-            assert_eq!(status, StatusCode::OK, "{said}");
-        }
-    }
-
-    fn certificate(&self, id: &str) -> Vec<u8> {
-        let (status, file) = self.get(&format!("/{id}/certificate"));
-        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&file));
-        file
-    }
-}
+use crate::office::{HASH, Office, PATIENCE, event, found, steps};
+use crate::rig::{EVENTS, Installation, idtrail};
 
 fn installation() -> (Installation, (String, String)) {
     let installation = Installation::with("[rights]\ngrace_hours = 0\n");
     let second = installation.credential(&["--person", "--name", "dpo-2", "--role", "dpo"]);
     (installation, second)
-}
-
-fn found(server: &Running, installation: &Installation, customer: &str) -> Vec<u64> {
-    let answer = server.access(installation, &query(customer));
-    let package: Package = serde_json::from_slice(answer.body()).unwrap();
-    package.events.iter().map(|event| event.index).collect()
-}
-
-fn steps(shown: &Value) -> Vec<&str> {
-    shown["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -160,7 +61,9 @@ fn an_erasure_ends_with_a_certificate_that_verifies_with_the_server_stopped() {
     let again = server.post(EVENTS, &[("x-api-key", &installation.key)], event("erased-one", 0).to_string());
     assert_eq!(serde_json::from_slice::<Value>(again.body()).unwrap()["erased"], true);
 
+    let closed = until_told(&office, &id, 1);
     let file = office.certificate(&id);
+    drop(office);
     server.stop();
     let path = installation.dir.path().join("certificate.json");
     std::fs::write(&path, &file).unwrap();
@@ -194,7 +97,8 @@ fn a_person_nobody_knows_and_one_who_was_erased_are_answered_that_there_was_noth
     let (status, refused) = office.post("", 0, &json!({ "kind": "ACCESS", "customerIdHash": "known-one" }));
     assert_eq!(
         (status, &refused["errors"][0]["pointer"]),
-        (StatusCode::UNPROCESSABLE_ENTITY, &json!("/kind"))
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("/kind")),
+        "nobody said what is done with data"
     );
     assert_eq!(office.get("/dsr_unknown").0, StatusCode::NOT_FOUND);
     for customer in ["unknown-one", "known-one", "known-one"] {
@@ -224,6 +128,7 @@ fn a_plan_that_no_longer_holds_is_given_up_and_a_held_item_is_kept_until_the_rel
     // Within the grace it can be taken back, and then nothing has happened.
     assert_eq!(office.say(&id, 0, "withdraw", json!({ "evidence": HASH })).1["state"], "WITHDRAWN");
     assert_eq!(found(&server, &installation, "one").len(), 1);
+    drop(office);
     server.stop();
 
     let config = installation.config();
@@ -259,24 +164,39 @@ fn a_plan_that_no_longer_holds_is_given_up_and_a_held_item_is_kept_until_the_rel
     assert_eq!(report.verdict, Verdict::Verified);
 }
 
+/// Waits until an erasure has been told of so many events that came too late for it.
+fn until_told(office: &Office<'_>, id: &str, count: u64) -> Value {
+    let started = Instant::now();
+    loop {
+        let shown = office.shown(id);
+        if shown["stragglers"] == count {
+            return shown;
+        }
+        assert!(started.elapsed() < PATIENCE, "{shown:#}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
-fn a_server_that_is_killed_in_mid_run_ends_every_effect_once() {
+fn what_comes_too_late_is_taken_discarded_and_told_to_the_erasure_once_whatever_dies() {
     let (installation, second) = installation();
     let mut server = installation.start();
-    for number in 0..3 {
-        server.post_event(&installation, &event("one", number));
-    }
-    let (id, plan) = {
+    server.post_event(&installation, &event("late-one", 1));
+    let id = {
         let office = Office::open(&server, &installation, &second);
-        let id = office.request("ERASURE", "one");
+        let id = office.request("ERASURE", "late-one");
         office.verify(&id);
-        let plan = office.until(&id, "PLANNED")["plan"]["hash"].clone();
-        assert_eq!(office.say(&id, 0, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
-        assert_eq!(office.say(&id, 1, "approve", json!({ "planHash": plan })).0, StatusCode::OK);
-        (id, plan)
+        office.approve(&id);
+        office.until(&id, "CLOSED_FULFILLED");
+        id
     };
-    for wait_ms in [0, 5, 15, 40, 80] {
-        std::thread::sleep(Duration::from_millis(wait_ms));
+    // What somebody imports again is answered that it was erased; what arrives late is taken and discarded.
+    let again = server.post(EVENTS, &[("x-api-key", &installation.key)], event("late-one", 1).to_string());
+    assert_eq!(serde_json::from_slice::<Value>(again.body()).unwrap()["erased"], true);
+    for number in 2..5 {
+        let (status, receipt) = server.post_event(&installation, &event("late-one", number));
+        assert_eq!(status, StatusCode::CREATED, "{receipt}");
+        // Whether the erasure was told before the end of the process or not, it is told once.
         server.kill();
         server = installation.start();
     }
@@ -285,23 +205,94 @@ fn a_server_that_is_killed_in_mid_run_ends_every_effect_once() {
     while office.get(&format!("/{id}")).0 == StatusCode::SERVICE_UNAVAILABLE {
         assert!(started.elapsed() < PATIENCE);
     }
-    let closed = office.until(&id, "CLOSED_FULFILLED");
-    assert!(started.elapsed() < Duration::from_secs(5), "it goes on within five seconds");
-    assert_eq!(closed["plan"]["hash"], plan);
-    let names = steps(&closed);
-    let count = |name: &str| names.iter().filter(|one| **one == name).count();
-    assert_eq!(count("TASK_INTENT"), count("TASK_OUTCOME"), "{names:?}");
-    for once in ["DSR_FROZEN", "DSR_RECEIPTED", "DSR_CLOSED"] {
-        assert_eq!(count(once), 1, "{names:?}");
+    let told = until_told(&office, &id, 3);
+    assert!(steps(&told).contains(&"DSR_STRAGGLER"));
+    assert_eq!(told["state"], "CLOSED_FULFILLED");
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(office.shown(&id)["stragglers"], 3, "once");
+    assert_eq!(found(&server, &installation, "late-one"), [0_u64; 0]);
+    // New contact behind the cut-off is a new relationship.
+    let mut new = event("late-one", 9);
+    new["auditEvent"]["timestamp"] = json!(idtrail_event::time_text(
+        u64::try_from(idtrail_port::Clock::wall_ms(&idtrail_port::os::OsClock::default())).unwrap()
+    ));
+    assert_eq!(server.post_event(&installation, &new).0, StatusCode::CREATED);
+    assert_eq!(found(&server, &installation, "late-one").len(), 1);
+}
+
+/// Where the server is killed: as soon as it is seen that the request has got there. Between two of them lie, in order: the
+/// freeze, the tasks, the keys, the leaves, the certificate, the record.
+const POINTS: [&str; 5] = ["APPROVED", "EXECUTING", "SETTLING", "SHREDDING", "RECEIPTED"];
+
+/// How far an erasure is.
+fn rank(state: &str) -> usize {
+    let order = [
+        "APPROVAL_PENDING",
+        "APPROVED",
+        "FROZEN",
+        "EXECUTING",
+        "WAITING_EXTERNAL",
+        "VERIFYING",
+        "SETTLING",
+        "SHREDDING",
+        "RECEIPTED",
+        "CLOSED_FULFILLED",
+    ];
+    order.iter().position(|one| *one == state).unwrap_or(0)
+}
+
+/// Rounds at each point: 5, or as many as `IDTRAIL_KILL_ROUNDS` says.
+fn rounds() -> u64 {
+    std::env::var("IDTRAIL_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+#[test]
+fn a_server_that_is_killed_at_any_point_ends_every_effect_once() {
+    let installation = Installation::with("[limits]\nreads_per_second = 0\n[rights]\ngrace_hours = 0\n");
+    let second = installation.credential(&["--person", "--name", "dpo-2", "--role", "dpo"]);
+    let mut server = installation.start();
+    let persons: Vec<(String, &str)> = (0..rounds())
+        .flat_map(|round| POINTS.map(|point| (format!("person-{round}-{point}"), point)))
+        .collect();
+    for (person, _) in &persons {
+        for number in 0..2 {
+            server.post_event(&installation, &event(person, number));
+        }
     }
-    let of_request = found(&server, &installation, closed["recordId"].as_str().unwrap());
-    assert_eq!(
-        of_request.len(),
-        names.len() + 3,
-        "one deletion for each interaction, however often it was tried"
-    );
-    let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
-    assert_eq!(report.verdict, Verdict::Verified);
+    let mut tokens: Option<[String; 2]> = None;
+    for (person, point) in persons {
+        let id = {
+            // Tokens are given out slowly, and outlive the process.
+            let office = match &tokens {
+                Some(tokens) => Office::with_tokens(&server, &installation, tokens.clone()),
+                None => Office::open(&server, &installation, &second),
+            };
+            tokens.get_or_insert_with(|| office.tokens().clone());
+            office.until_up();
+            let id = office.request("ERASURE", &person);
+            office.verify(&id);
+            office.approve(&id);
+            while rank(office.shown(&id)["state"].as_str().unwrap()) < rank(point) {}
+            id
+        };
+        server.kill();
+        server = installation.start();
+        let office = Office::with_tokens(&server, &installation, tokens.clone().unwrap());
+        let started = Instant::now();
+        office.until_up();
+        let closed = office.until(&id, "CLOSED_FULFILLED");
+        assert!(started.elapsed() < Duration::from_secs(5), "{point}: it goes on within five seconds");
+        let names = steps(&closed);
+        let count = |name: &str| names.iter().filter(|one| **one == name).count();
+        assert_eq!(count("TASK_INTENT"), count("TASK_OUTCOME"), "{point}: {names:?}");
+        for once in ["DSR_FROZEN", "DSR_RECEIPTED", "DSR_CLOSED"] {
+            assert_eq!(count(once), 1, "{point}: {names:?}");
+        }
+        let of_request = found(&server, &installation, closed["recordId"].as_str().unwrap());
+        assert_eq!(of_request.len(), names.len() + 2, "{point}: one deletion for each interaction");
+        let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
+        assert_eq!(report.verdict, Verdict::Verified, "{point}");
+    }
 }
 
 #[test]

@@ -134,8 +134,8 @@ fn the_command_line_does_the_same_and_asks_for_words() {
     let periods = plan["periods"].as_array().unwrap();
     let of = |class: &str| periods.iter().find(|period| period["class"] == class).unwrap();
     assert_eq!((&of("identity")["leaves"], &of("identity")["unreadable"]), (&json!(4), &json!(1)));
-    // Two from the start, and an announcement and an outcome for each of shred and release.
-    assert_eq!((&of("system")["leaves"], &of("system")["state"]), (&json!(6), &json!("kept")));
+    // Two from the start, an announcement and an outcome for each of shred and release, one each for a hold's set and end.
+    assert_eq!((&of("system")["leaves"], &of("system")["state"]), (&json!(8), &json!("kept")));
     let (code, text) = command(&installation, &["retention", "apply", "--confirm", "apply retention"]);
     assert_eq!((code, text.trim()), (Some(0), "Nothing is due."));
     assert_eq!(command(&installation, &["fsck"]).0, Some(0));

@@ -70,7 +70,7 @@ fn a_hold_keeps_keys_past_their_expiry_and_its_release_ends_them() {
     let months = Puncture::Months { origin: ORIGIN, class: CLASS, months: MONTH..=MONTH };
     // The key of 5 is not held, so it is not kept whatever the caller says.
     let keys = [kept(4), kept(9), kept(5)];
-    apply(&mut vault, &Change { punctures: &[months], kept: Some((ORIGIN, &keys)), ..Change::default() })
+    apply(&mut vault, &Change { punctures: &[months], kept: &[(ORIGIN, &keys)], ..Change::default() })
         .unwrap();
     // Set after the expiry: what another hold keeps readable can be held again.
     hold(&mut vault, "case-3", &[9]).unwrap();
@@ -108,7 +108,7 @@ fn a_crash_at_any_step_of_a_change_leaves_all_of_it_or_nothing() {
     let change = |vault: &mut Vault| {
         let months = Puncture::Months { origin: ORIGIN, class: CLASS, months: MONTH..=MONTH };
         let keys = [kept(4)];
-        let kept = Some((ORIGIN, &keys[..]));
+        let kept = &[(ORIGIN, &keys[..])];
         apply(vault, &Change { punctures: &[months], erased: &[erased(1)], kept, ..Change::default() })
     };
     let prepared = |seed| {

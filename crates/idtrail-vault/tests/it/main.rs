@@ -12,5 +12,6 @@ mod liar;
 mod life;
 mod repair;
 mod rig;
+mod rotation;
 mod threads;
 mod vectors;

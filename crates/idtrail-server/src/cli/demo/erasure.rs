@@ -15,7 +15,7 @@ use super::{DEADLINE, Demo, WAREHOUSE, exchange, expect};
 use crate::cli::{Failure, OrExit as _, init};
 use crate::exit::Exit;
 
-const REQUESTS: &str = "/api/v1/rights/requests";
+pub(super) const REQUESTS: &str = "/api/v1/rights/requests";
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -50,7 +50,7 @@ impl Demo<'_> {
         let certificate = self.get(address, &first, &format!("/{id}/certificate")).await?;
         write_atomic(&*self.context.disk, &self.certificate(), &certificate, Privacy::Owner)?;
         self.tell(
-            "9  That person asked for erasure: two people approved, the warehouse was emptied, the keys are destroyed",
+            "10 Then that person asked for erasure: two people approved, the warehouse was emptied, the keys are destroyed",
         );
         self.tell(&format!("   access before: {before} events, after: {after}; request {id}"));
         Ok(())
@@ -63,7 +63,7 @@ impl Demo<'_> {
         let report = idtrail_verify::verify(&file, &policy);
         expect(report.verdict == Verdict::Verified, "the certificate does not verify")?;
         self.tell(&format!(
-            "10 The server has ended; the certificate of the erasure verifies without it: {}",
+            "11 The server has ended; the certificate of the erasure verifies without it: {}",
             self.certificate().display()
         ));
         Ok(())
@@ -89,7 +89,7 @@ impl Demo<'_> {
     }
 
     /// Says something to a request, or opens one.
-    async fn command(
+    pub(super) async fn command(
         &self,
         address: SocketAddr,
         token: &str,
@@ -103,7 +103,7 @@ impl Demo<'_> {
         serde_json::from_slice(&answer).or_exit(Exit::Io)
     }
 
-    async fn get(&self, address: SocketAddr, token: &str, path: &str) -> Result<Bytes, Failure> {
+    pub(super) async fn get(&self, address: SocketAddr, token: &str, path: &str) -> Result<Bytes, Failure> {
         let request = Request::get(format!("http://{address}{REQUESTS}{path}"))
             .header("x-api-key", &self.key)
             .header("authorization", format!("Bearer {token}"))
@@ -115,7 +115,13 @@ impl Demo<'_> {
     }
 
     /// Waits for a state of a request.
-    async fn until(&self, address: SocketAddr, token: &str, id: &str, state: &str) -> Result<Value, Failure> {
+    pub(super) async fn until(
+        &self,
+        address: SocketAddr,
+        token: &str,
+        id: &str,
+        state: &str,
+    ) -> Result<Value, Failure> {
         let waited = tokio::time::timeout(DEADLINE, async {
             loop {
                 let shown = self.get(address, token, &format!("/{id}")).await?;
@@ -142,6 +148,6 @@ impl Demo<'_> {
     }
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
 }

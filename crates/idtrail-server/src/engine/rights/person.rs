@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use idtrail_event::{GlobalCustomerId, IdentifierToken, IdentifierType, OpenLeaf};
 use idtrail_identity::assertion::Subject;
-use idtrail_identity::{Identifier, State as Known};
+use idtrail_identity::{Identifier, State as Known, Tier};
 use idtrail_index::closing;
 use idtrail_index::identity::{interaction, observation_id};
 use idtrail_index::seal::OpenError;
@@ -28,7 +28,8 @@ pub(crate) fn whom(subject: &Subject) -> Whom {
     }
 }
 
-fn subject(whom: &Whom) -> Option<Subject> {
+/// Reads whom a request is about.
+pub(super) fn subject(whom: &Whom) -> Option<Subject> {
     match whom {
         Whom::Customer(gcid) => GlobalCustomerId::try_from(gcid.as_str()).ok().map(Subject::Customer),
         Whom::Identifier(kind, token) => identifier(*kind, token).map(Subject::Identifier),
@@ -53,10 +54,14 @@ pub(crate) fn find(engine: &Engine, whom: &[Whom]) -> Result<Found, Trouble> {
     let mut ids = Vec::new();
     let mut places = BTreeSet::new();
     let mut sure = BTreeSet::new();
+    let mut unproved_at = BTreeSet::new();
     if let Some(closure) = closure {
         ids.push(closure.customer.gcid);
         ids.extend(closure.customer.aliases);
         sure.extend(closure.interactions.iter().map(|one| engine.numbering().place(one.index)));
+        let unproved = closure.interactions.iter().filter(|one| one.tier != Tier::Verified);
+        unproved_at.extend(unproved.map(|one| engine.numbering().place(one.index)));
+        found.ambiguous = closure.ambiguous.into();
         places.extend(sure.iter().copied());
         found.shared = closure.shared.len() as u64;
         let own = |one: &&idtrail_identity::read::Owned| {
@@ -93,6 +98,9 @@ pub(crate) fn find(engine: &Engine, whom: &[Whom]) -> Result<Found, Trouble> {
             continue;
         }
         found.leaves.push((place.origin.0, place.index.get()));
+        if unproved_at.contains(&place) {
+            found.probable.push((place.origin.0, place.index.get()));
+        }
         interactions.extend(leaf.interaction_id().map(str::to_owned));
     }
     for id in &interactions {

@@ -8,10 +8,11 @@
 use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
 use idtrail_index::shred::{Order, Task as ShredTask};
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_rights::{
-    Answer, Call, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan, PlanItem,
-    RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion, deletions_hash,
-    operation_of,
+    Answer, Call, Case, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan,
+    PlanItem, RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion,
+    deletions_hash, operation_of,
 };
 use idtrail_tlog::{LogIndex, TlogProof};
 use idtrail_vault::{Change, ErasedEvent, Sections};
@@ -19,11 +20,11 @@ use idtrail_verify::{CERTIFICATE_FORMAT, Certificate, DisclosedLeaf, certificate
 use tokio::sync::oneshot;
 
 use super::record::{Found, Frozen, Part, Record};
-use super::{Shared, Trouble, person, subject_of};
+use super::{Shared, Trouble, person, reassert, subject_of};
 use crate::engine::shred::DeskError;
 
 /// The item of the log that is written to.
-const EVENTS: &str = "idtrail/events";
+pub(super) const EVENTS: &str = "idtrail/events";
 /// The item of events that were refused and wait to be corrected.
 const QUARANTINE: &str = "idtrail/quarantine";
 /// Begins the items of earlier logs, which nothing is written to any more.
@@ -45,13 +46,19 @@ impl Shared {
             (Task::Item(item), _) => self.item(request, item, call),
             (Task::Request, Effect::Discover) => self.discover(request),
             (Task::Request, Effect::Freeze) => self.freeze(request, call.effect_id),
-            // Facts of others are folded from their own leaves: what rested on the erased ones alone goes with them.
-            (Task::Request, Effect::Reassert) => found(Finding::Done),
+            (Task::Request, Effect::Reassert) => {
+                self.reassert(request, call.effect_id)?;
+                found(Finding::Done)
+            }
             (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
-            (Task::Request, Effect::Destroy) => self.destroy(request, Part::Person),
-            (Task::Request, Effect::Package | Effect::Act(_) | Effect::ProbeAgain) => {
+            (Task::Request, Effect::Destroy) => {
+                self.destroy(request, Part::Package)?;
+                self.destroy(request, Part::Person)
+            }
+            (Task::Request, Effect::Package) => found(self.package(request, call.effect_id)?),
+            (Task::Request, Effect::Act(_) | Effect::ProbeAgain) => {
                 Ok(Answer::Failed(Failure::Refused, None))
             }
         }
@@ -60,14 +67,15 @@ impl Shared {
     fn discover(&self, request: &RequestId) -> Outcome {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
-        let person = person::find(&self.engine, &record.whom)?;
-        let plan = self.plan(case.kind(), &record.nonce, &person)?;
+        let person = reassert::find(&self.engine, &record.whom, case.kind())?;
+        let plan = self.plan(&case, &record.nonce, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
         found(Finding::Plan(Box::new(plan)))
     }
 
-    fn plan(&self, kind: Kind, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
+    fn plan(&self, case: &Case, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
+        let kind = case.kind();
         let scope = |name: &str, leaves: &[(u32, u64)]| {
             Digest::of_json("idtrail/rights/scope/v1", &(nonce, name, leaves))
         };
@@ -96,8 +104,7 @@ impl Shared {
         for number in 0..newest {
             let leaves = of(number);
             if !leaves.is_empty() {
-                let method = if own == Method::Manual { own } else { Method::Connector };
-                add(&format!("{EARLIER}{number}"), IDTRAIL, method, &leaves, leaves.len() as u64)?;
+                add(&format!("{EARLIER}{number}"), IDTRAIL, own, &leaves, leaves.len() as u64)?;
             }
         }
         let waiting = self.quarantined(person)?.len() as u64;
@@ -105,19 +112,15 @@ impl Shared {
             add(QUARANTINE, IDTRAIL, Method::Connector, &[], waiting)?;
         }
         if !person.leaves.is_empty() && !kind.is_reading() {
-            for name in self.sinks.statuses().iter().filter_map(|one| one.get("name")?.as_str()) {
-                add(
-                    &format!("{SINK}{name}"),
-                    name,
-                    Method::Manual,
-                    &person.leaves,
-                    person.leaves.len() as u64,
-                )?;
+            let count = person.leaves.len() as u64;
+            for (name, method) in self.sink_methods() {
+                let method = if kind == Kind::Erasure { method } else { Method::Manual };
+                add(&format!("{SINK}{name}"), &name, method, &person.leaves, count)?;
             }
         }
         Ok(Plan {
             kind,
-            closure: closure(nonce, person)?,
+            closure: closure(nonce, case.plans_dropped, person)?,
             identifiers: person.identifiers.len() as u64,
             interactions: person.interactions.len() as u64,
             shared_excluded: person.shared,
@@ -146,20 +149,20 @@ impl Shared {
             return found(Finding::Frozen { cutoff_ms: frozen.cutoff_ms, tree_size: frozen.tree_size });
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
-        let now = person::find(&self.engine, &record.whom)?;
-        if Some(self.plan(case.kind(), &record.nonce, &now)?) != planned {
+        let now = reassert::find(&self.engine, &record.whom, case.kind())?;
+        if Some(self.plan(&case, &record.nonce, &now)?) != planned {
             return found(Finding::Changed);
         }
         let cutoff_ms = match record.frozen.as_ref().filter(|one| one.effect == effect) {
             Some(frozen) => frozen.cutoff_ms,
-            None => self.now_ms(),
+            None => self.new_cutoff_ms(),
         };
         record.frozen = Some(Frozen { effect, cutoff_ms, tree_size: 0, found: now.clone() });
         self.keep(number, record.clone())?;
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
-        let then = person::find(&self.engine, &record.whom)?;
-        if Some(self.plan(case.kind(), &record.nonce, &then)?) != planned {
+        let then = reassert::find(&self.engine, &record.whom, case.kind())?;
+        if Some(self.plan(&case, &record.nonce, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
             self.keep(number, record)?;
@@ -192,7 +195,7 @@ impl Shared {
         wait(written).map(|_| ())
     }
 
-    fn frozen(&self, request: &RequestId) -> Result<(Record, Found), Trouble> {
+    pub(super) fn frozen(&self, request: &RequestId) -> Result<(Record, Found), Trouble> {
         let (_, record) = self.person(request)?;
         let found = record.frozen.as_ref().map(|frozen| frozen.found.clone());
         let found = found.or_else(|| record.planned.clone()).ok_or(Trouble::NoRecord)?;
@@ -202,15 +205,19 @@ impl Shared {
     /// Destroys the keys of exactly the leaves that the freeze named.
     fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
         let (_, person) = self.frozen(request)?;
-        let newest = self.engine.ordinal().0;
-        let indices: Vec<u64> =
-            person.leaves.iter().filter(|(origin, _)| *origin == newest).map(|(_, index)| *index).collect();
-        let order = Order { request_id: effect.to_string(), actor: None, task: ShredTask::Erase { indices } };
+        self.end_schedules_of(&person.customers);
+        let leaf = |(origin, index): &(u32, u64)| Reference {
+            origin: OriginOrdinal(*origin),
+            index: LogIndex::new(*index),
+        };
+        let leaves = person.leaves.iter().map(leaf).collect();
+        let task = ShredTask::Erase { leaves, sections: Sections::Both };
+        let order = Order { request_id: effect.to_string(), actor: None, task };
         let outcome = wait(self.engine.desk().order(order)?)?;
         // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
         let leaf = match outcome.leaf {
-            Some(leaf) => leaf,
-            None => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
+            Some(leaf) if leaf.origin == self.engine.ordinal() => leaf.index,
+            _ => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
         };
         let bytes = self.engine.reader().entry(leaf)?;
         let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
@@ -276,14 +283,7 @@ impl Shared {
         let (number, mut record) = match self.record(request, Part::Certificates) {
             Some(known) => known,
             None => {
-                let record = Record {
-                    part: Part::Certificates,
-                    whom: Vec::new(),
-                    planned: None,
-                    frozen: None,
-                    bodies: Vec::new(),
-                    ..of_person
-                };
+                let record = Record::new(request, Part::Certificates, of_person.nonce);
                 (self.store.free_number()?, record)
             }
         };
@@ -303,11 +303,14 @@ impl Shared {
             .write_vault(move |vault| vault.puncture_indices(&origin, &[number], Sections::Both))?;
         wait(written)?;
         self.store.remove(number)?;
-        self.book().records.remove(&(request.clone(), part == Part::Person));
+        self.book().records.remove(&(request.clone(), part));
         found(Finding::Done)
     }
 
     fn item(&self, request: &RequestId, item: &ItemName, call: &Call) -> Outcome {
+        if let Some(sink) = item.as_str().strip_prefix(SINK) {
+            return self.sink(request, sink, call);
+        }
         let (_, person) = self.frozen(request)?;
         let name = item.as_str();
         let number = match name.strip_prefix(EARLIER) {
@@ -323,13 +326,8 @@ impl Shared {
                 found(Finding::Count(self.quarantined(&person)?.len() as u64))
             }
             (None, Some(Operation::Erase)) if name == QUARANTINE => {
-                let mut removed = 0;
-                for id in self.quarantined(&person)? {
-                    removed += u64::from(self.engine.quarantine().remove(id)?);
-                }
-                found(Finding::Count(removed))
+                found(Finding::Count(self.engine.discard(&self.quarantined(&person)?)?))
             }
-            // Keys of earlier logs are not destroyed by requests; the request ends with this item named as missing.
             _ => Ok(Answer::Failed(Failure::Refused, None)),
         }
     }
@@ -340,7 +338,7 @@ impl Shared {
             person::readable(&self.engine, person, number)?.into_iter().collect();
         let own: std::collections::BTreeSet<u64> =
             person.leaves.iter().filter(|(origin, _)| *origin == number).map(|(_, index)| *index).collect();
-        if let Some(log) = self.engine.log_at(idtrail_log::OriginOrdinal(number)) {
+        if let Some(log) = self.engine.log_at(OriginOrdinal(number)) {
             for id in person.customers.iter().filter_map(|id| GlobalCustomerId::try_from(id.as_str()).ok()) {
                 let rows = log.lookup.subject(id)?.into_iter().map(LogIndex::get);
                 left.extend(rows.filter(|index| own.contains(index)));
@@ -386,9 +384,10 @@ impl Shared {
     }
 }
 
-/// Returns the hash of whom the request is about, by which a change is noticed.
-fn closure(nonce: &str, person: &Found) -> Result<Digest, Trouble> {
-    let whole = (nonce, &person.customers, &person.identifiers, &person.leaves);
+/// Returns the hash of whom the request is about, by which a change is noticed. A plan that was given up never comes back,
+/// so that no approval and no effect of it counts for the next one.
+fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
+    let whole = (nonce, dropped, &person.customers, &person.identifiers, &person.leaves, &person.probable);
     Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
 }
 

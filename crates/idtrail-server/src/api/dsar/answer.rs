@@ -1,0 +1,310 @@
+//! Puts an answer together: whose events they are, where they stand, what they say, and who looked at them before.
+//!
+//! An event whose key was destroyed is counted and not shown; one that may be somebody else's is counted and not shown
+//! either. What it must never do: leave an event out without a word.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use idtrail_event::{GlobalCustomerId, OpenLeaf};
+use idtrail_identity::assertion::Subject;
+use idtrail_identity::read::Closure;
+use idtrail_identity::{State as Known, Tier};
+use idtrail_index::identity::observation_id;
+use idtrail_index::seal::OpenError;
+use idtrail_log::reader::Head;
+use idtrail_log::{LogError, Reference};
+use idtrail_tlog::LogIndex;
+use idtrail_verify::{
+    AccessPart, AsOf, Coverage, Customer, EventKeys, EvidenceEvent, FORMAT, Package, SignedCheckpoint,
+    SystemCoverage, SystemStatus, sign_manifest,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Query;
+use super::page::{self, Cursor, Part};
+use crate::api::disclosure::Shown;
+use crate::engine::Engine;
+use crate::engine::origins::View;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    #[error("the log could not be read")]
+    Log(#[from] LogError),
+    #[error("the index could not be read")]
+    Index(#[from] idtrail_index::IndexError),
+    #[error("a leaf could not be opened")]
+    Open(#[from] OpenError),
+    #[error("the package could not be signed")]
+    Sign(#[from] idtrail_verify::SignError),
+    #[error("the question or the customer is not that of the cursor")]
+    Moved,
+}
+
+/// Finds everything of the person whom a request means.
+pub(super) fn whose(known: &Known, subjects: &[Subject]) -> Option<Closure> {
+    subjects.iter().find_map(|subject| known.closure(subject).ok())
+}
+
+/// Where a person's events may be, and what identity says of them.
+struct Scope {
+    /// Every id of the person; the first is the one of today.
+    ids: Vec<GlobalCustomerId>,
+    places: BTreeSet<Reference>,
+    tiers: BTreeMap<Reference, Tier>,
+    ambiguous: u32,
+}
+
+fn scope(
+    engine: &Engine,
+    logs: &[(View<'_>, Head)],
+    id: &str,
+    found: Option<Closure>,
+) -> Result<Scope, AnswerError> {
+    let (mut ids, mut tiers, mut ambiguous) = (Vec::new(), BTreeMap::new(), 0);
+    match found {
+        Some(closure) => {
+            ids.push(closure.customer.gcid);
+            ids.extend(closure.customer.aliases);
+            let place = |number| engine.numbering().place(number);
+            tiers.extend(closure.interactions.iter().map(|one| (place(one.index), one.tier)));
+            ambiguous = closure.ambiguous;
+        }
+        // Events that say nothing about identity have ids that only the index knows.
+        None => match GlobalCustomerId::try_from(id) {
+            Ok(subject) if has_events(logs, subject)? => ids.push(subject),
+            Ok(_) | Err(_) => {}
+        },
+    }
+    let mut places: BTreeSet<Reference> = tiers.keys().copied().collect();
+    for (log, _) in logs {
+        for id in &ids {
+            let indices = log.lookup.subject(*id)?.into_iter();
+            places.extend(indices.map(|index| Reference { origin: log.ordinal, index }));
+        }
+    }
+    Ok(Scope { ids, places, tiers, ambiguous })
+}
+
+impl Scope {
+    /// Tells whether an event under one of the person's ids is still the person's: what identity rests on may have turned
+    /// out to be somebody else's since.
+    fn holds(&self, engine: &Engine, place: Reference, leaf: &OpenLeaf) -> bool {
+        if self.tiers.contains_key(&place) {
+            return true;
+        }
+        let observation = engine.hasher().facts(leaf).event.map(|event| observation_id(&event.dedupe));
+        let moved = |known: &Known| observation.is_some_and(|id| known.whose(&id).is_some());
+        !engine.identity().read(moved).0
+    }
+}
+
+/// Logs, oldest first, each with the tree at which it is read.
+pub(super) type Heads<'a> = [(View<'a>, Head)];
+
+pub(super) fn package(
+    engine: &Engine,
+    shown: &mut Shown,
+    (logs, accesses): (&Heads<'_>, &Heads<'_>),
+    (query, part): (Query, &Part),
+    found: Option<Closure>,
+) -> Result<(Package, Option<Cursor>), AnswerError> {
+    let id = query.request.customer_id_hash.as_str();
+    let mut scope = scope(engine, logs, id, found)?;
+    let subject = scope.ids.first().copied();
+    let question = page::question(engine.hasher(), &query.request, &scope.ids);
+    if part.after.as_ref().is_some_and(|cursor| cursor.question != question) {
+        return Err(AnswerError::Moved);
+    }
+    if let Some((log, head)) = logs.last() {
+        shown.at(log.name, head.size.get());
+    }
+    // That somebody is known here, or not, is an answer too.
+    shown.about(subject);
+    let mut events = Vec::new();
+    let mut closed: u64 = 0;
+    let mut probable: u64 = 0;
+    let limit = part.limit.unwrap_or(usize::MAX);
+    let mut last = part.after.as_ref().map(|cursor| cursor.last);
+    let mut more = false;
+    for (log, head) in logs {
+        shown.at(log.name, head.size.get());
+        let here = |place: &Reference| {
+            place.origin == log.ordinal
+                && place.index.get() < head.size.get()
+                && part.after.as_ref().is_none_or(|cursor| *place > cursor.last)
+        };
+        for place in scope.places.clone().into_iter().filter(here) {
+            if events.len() >= limit {
+                more = true;
+                break;
+            }
+            last = Some(place);
+            match event(engine, (log, head), place, query.range_ms, &scope) {
+                Ok(Some((event, named))) => {
+                    // Under the id that the leaf names, so that it is found when that leaf is erased.
+                    shown.leaf(Some(named), place.index);
+                    events.push(event);
+                    let proved = scope.tiers.get(&place).is_none_or(|tier| *tier == Tier::Verified);
+                    probable += u64::from(!proved);
+                    if !scope.ids.contains(&named) {
+                        scope.ids.push(named);
+                    }
+                }
+                Ok(None) => {}
+                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
+                Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let next = last.filter(|_| more).map(|last| Cursor { last, question });
+    let mut reasons = Vec::new();
+    if part.after.is_some() {
+        reasons.push("this is a page: earlier events are in the pages before it".to_owned());
+    }
+    if more {
+        reasons.push("this is a page: further events follow in the next one".to_owned());
+    }
+    if closed > 0 {
+        reasons.push("the keys of further events were destroyed".to_owned());
+    }
+    if probable > 0 {
+        reasons.push(format!(
+            "{probable} events are the person's by all that is known, but not proved: review them"
+        ));
+    }
+    if scope.ambiguous > 0 {
+        let count = scope.ambiguous;
+        reasons.push(format!("{count} events may be this person's or somebody else's and are not shown"));
+    }
+    let own = SystemCoverage {
+        system: "idtrail".to_owned(),
+        status: SystemStatus::Answered,
+        events: events.len() as u64,
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    };
+    let waiting = quarantined(engine, id, &scope.ids)?;
+    let quarantine = SystemCoverage {
+        system: "idtrail-quarantine".to_owned(),
+        status: SystemStatus::Answered,
+        events: waiting,
+        reason: (waiting > 0)
+            .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
+    };
+    // Those who looked stand in the first page only.
+    let mut parts = match subject.filter(|_| part.after.is_none()) {
+        Some(_) => {
+            accesses.iter().map(|log| self::accesses(log, &scope.ids)).collect::<Result<Vec<_>, _>>()?
+        }
+        None => Vec::new(),
+    };
+    let newest = parts.pop();
+    let earlier = parts.into_iter().filter(|part| !part.events.is_empty()).collect();
+    let as_of = |(log, head): &(View<'_>, Head)| AsOf {
+        origin: log.name.to_owned(),
+        size: head.size.get(),
+        root_hash: head.root.to_string(),
+    };
+    let checkpoint = |(log, head): &(View<'_>, Head)| SignedCheckpoint {
+        origin: log.name.to_owned(),
+        checkpoint: head.checkpoint.to_string(),
+    };
+    let mut package = Package {
+        format: FORMAT.to_owned(),
+        request: query.request,
+        customer: subject.map(|subject| Customer {
+            global_customer_id: subject.to_string(),
+            aliases: scope.ids.iter().skip(1).map(ToString::to_string).collect(),
+            tier: if probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
+        }),
+        as_of: logs.iter().map(as_of).collect(),
+        checkpoints: logs.iter().map(checkpoint).collect(),
+        coverage: Coverage { complete: part.after.is_none() && !more, systems: vec![own, quarantine] },
+        events,
+        earlier_access_logs: earlier,
+        access_log: newest,
+        manifest: None,
+    };
+    sign_manifest(&mut package, engine.evidence_signer())?;
+    Ok((package, next))
+}
+
+/// Returns who was shown the customer's events before this request, but not which person acted.
+fn accesses((log, head): &(View<'_>, Head), ids: &[GlobalCustomerId]) -> Result<AccessPart, AnswerError> {
+    let mut events = Vec::new();
+    let mut indices = BTreeSet::new();
+    for id in ids {
+        indices.extend(log.lookup.subject(*id)?);
+    }
+    for index in indices.into_iter().filter(|index| index.get() < head.size.get()) {
+        let bytes = log.reader.entry(index)?;
+        let (open, key) = match log.open_without_person(index, &bytes) {
+            Ok(open) => open,
+            // Its time is over.
+            Err(OpenError::Key(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let proof = log.reader.inclusion_proof(index, head.size)?;
+        let keys = EventKeys::disclose(&key, None);
+        events.push(EvidenceEvent::new(log.name, index, &bytes, &open, keys, &proof));
+    }
+    let (origin, size) = (log.name.to_owned(), head.size.get());
+    let as_of = AsOf { origin, size, root_hash: head.root.to_string() };
+    Ok(AccessPart { as_of, checkpoint: head.checkpoint.to_string(), events })
+}
+
+/// Counts the events of a customer that are in the quarantine: by the id that was asked for, or by an id of this
+/// customer.
+fn quarantined(engine: &Engine, id: &str, ids: &[GlobalCustomerId]) -> Result<u64, AnswerError> {
+    let asked = engine.hasher().customer(id);
+    let mut count = 0;
+    for (customer, entries) in engine.quarantine().customers() {
+        let owner = engine.customer(&customer)?;
+        if customer == asked || owner.is_some_and(|owner| ids.contains(&owner)) {
+            count += entries;
+        }
+    }
+    Ok(count)
+}
+
+fn has_events(logs: &[(View<'_>, Head)], subject: GlobalCustomerId) -> Result<bool, AnswerError> {
+    for (log, _) in logs {
+        if !log.lookup.subject_page(subject, LogIndex::new(0), 1)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn event(
+    engine: &Engine,
+    (log, head): (&View<'_>, &Head),
+    place: Reference,
+    range_ms: Option<(i64, i64)>,
+    scope: &Scope,
+) -> Result<Option<(EvidenceEvent, GlobalCustomerId)>, AnswerError> {
+    let (reader, index) = (log.reader, place.index);
+    let bytes = reader.entry(index)?;
+    let disclosed = log.open_leaf(index, &bytes)?;
+    let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, place, &disclosed.leaf)) else {
+        return Ok(None);
+    };
+    if let Some((from, to)) = range_ms {
+        let time = disclosed
+            .leaf
+            .body
+            .get("auditEvent")
+            .and_then(|event| event.get("timestamp"))
+            .and_then(Value::as_str);
+        let time = time.and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_millisecond);
+        // An event whose time cannot be told is not left out on a guess.
+        if time.is_some_and(|time| time < from || time > to) {
+            return Ok(None);
+        }
+    }
+    let proof = reader.inclusion_proof(index, head.size)?;
+    let keys = EventKeys::disclose(&disclosed.event_key, disclosed.staff_key.as_ref());
+    let event = EvidenceEvent::new(log.name, index, &bytes, &disclosed.leaf, keys, &proof);
+    Ok(Some((event, named)))
+}

@@ -1,0 +1,211 @@
+//! How requests come in: once, attached to an open one, or again and again on a schedule.
+//!
+//! A schedule is a sealed record, since it names a person. When it is due it opens a request like any other: who asks must
+//! show who they are, and a person looks through what leaves. It ends with its date, when it is taken back, or with the
+//! person's erasure.
+
+use idtrail_port::random;
+use idtrail_rights::{
+    Code, Command, Digest, Engine as Machine, Input, Kind, Nonce, Opening, Principal, RequestId, Step,
+    SubjectRef, duplicate_of,
+};
+
+use super::record::{self, Part, Record, Schedule, Whom};
+use super::{Live, Logged, New, Rights, SayError, Shared, Trouble, person, subject_of, warn};
+
+const DAY_MS: u64 = 86_400_000;
+/// Schedules that there may be.
+const SCHEDULES_MAX: usize = 10_000;
+
+/// A schedule that is to be.
+pub(crate) struct NewSchedule {
+    pub(crate) of: New,
+    pub(crate) every_days: u32,
+    pub(crate) first_ms: u64,
+    pub(crate) until_ms: Option<u64>,
+    pub(crate) evidence: Digest,
+}
+
+impl Rights {
+    /// Sets a schedule up; `None` if there are too many.
+    pub(crate) async fn schedule(&self, new: NewSchedule) -> Result<Option<RequestId>, SayError> {
+        self.ask(move |shared| shared.schedule(new)).await?
+    }
+
+    /// Ends a schedule; `false` if there is none of this id.
+    pub(crate) async fn end_schedule(&self, id: RequestId) -> Result<bool, SayError> {
+        let ended = self.ask(move |shared| match shared.record(&id, Part::Schedule) {
+            None => Ok(false),
+            Some(_) => shared.destroy(&id, Part::Schedule).map(|_| true),
+        });
+        Ok(ended.await??)
+    }
+
+    /// Returns every schedule, without whom it is about.
+    pub(crate) fn schedules(&self) -> Result<Vec<(RequestId, Schedule)>, SayError> {
+        let book = self.shared.book();
+        if !book.loaded {
+            return Err(SayError::Unavailable);
+        }
+        let all = book.records.iter().filter(|((_, part), _)| *part == Part::Schedule);
+        Ok(all.filter_map(|((id, _), (_, record))| Some((id.clone(), record.schedule.clone()?))).collect())
+    }
+}
+
+/// What a request is opened with, once it is known whom it is about.
+struct Asked {
+    kind: Kind,
+    regime: Code,
+    manner: Code,
+    received_ms: u64,
+    whom: Vec<Whom>,
+    by: Option<Principal>,
+}
+
+impl Shared {
+    pub(super) fn open(&self, new: New) -> Result<(RequestId, bool), SayError> {
+        let whom = new.subjects.iter().map(person::whom).collect();
+        let New { kind, regime, manner, received_ms, by, .. } = new;
+        self.open_for(Asked { kind, regime, manner, received_ms, whom, by })
+    }
+
+    fn open_for(&self, new: Asked) -> Result<(RequestId, bool), SayError> {
+        // Whoever is known counts by today's id, so that a telephone number and an address lead to one request.
+        let known = person::find(&self.engine, &new.whom)?.customers.into_iter().next();
+        let named = match known {
+            Some(id) => id.into_bytes(),
+            None => serde_json::to_vec(&new.whom).unwrap_or_default(),
+        };
+        let duplicate_key = self.store.naming(&named).map_err(Trouble::from)?;
+        let same = {
+            let book = self.book();
+            let cases = book.cases.values().map(|live| live.machine.case());
+            duplicate_of(cases, new.kind, duplicate_key).map(|case| case.request.clone())
+        };
+        if let Some(request) = same {
+            let external = Digest::of("idtrail/rights/attached/v1", &[request.as_str().as_bytes()]);
+            let mut outcome = Err(SayError::Unavailable);
+            let said = Input::Said(new.by, Command::Attach(new.manner, external));
+            self.drive(&request, said, &mut |said| outcome = said);
+            return outcome.map(|()| (request, true));
+        }
+        let entropy = &*self.engine.ports().entropy;
+        let request = record::request_id(entropy);
+        let nonce = Nonce::new(random::<32>(entropy));
+        let record = Record { whom: new.whom, ..Record::new(&request, Part::Person, nonce.to_hex()) };
+        let opening = Opening {
+            request: request.clone(),
+            kind: new.kind,
+            regime: new.regime,
+            received_ms: new.received_ms,
+            manner: new.manner,
+            subject_ref: SubjectRef::new(random::<16>(entropy)),
+            nonce: nonce.commitment(),
+            duplicate_key,
+        };
+        let entry = opening.entry(new.by, self.now_ms(), &self.rules)?;
+        let number = self.store.free_number().map_err(Trouble::from)?;
+        self.keep(number, record)?;
+        let subject = match &entry.step {
+            Step::Received(step) => subject_of(step.subject_ref),
+            _ => return Err(SayError::Unavailable),
+        };
+        let place = self.append(&entry, subject)?;
+        let machine = Machine::resume([&entry]).map_err(Trouble::from)?;
+        let live = Live { machine, steps: vec![Logged { entry, place }], wake_ms: 0 };
+        self.book().cases.insert(request.clone(), live);
+        Ok((request, false))
+    }
+
+    fn schedule(&self, new: NewSchedule) -> Result<Option<RequestId>, SayError> {
+        let count = self.book().records.keys().filter(|(_, part)| *part == Part::Schedule).count();
+        if count >= SCHEDULES_MAX {
+            return Ok(None);
+        }
+        let entropy = &*self.engine.ports().entropy;
+        let id = record::schedule_id(entropy);
+        let schedule = Schedule {
+            kind: new.of.kind,
+            regime: new.of.regime.to_string(),
+            every_days: new.every_days,
+            next_ms: new.first_ms,
+            until_ms: new.until_ms,
+            evidence: new.evidence.to_string(),
+            by: new.of.by.map(|by| by.to_string()).unwrap_or_default(),
+            opened: 0,
+        };
+        let record = Record {
+            whom: new.of.subjects.iter().map(person::whom).collect(),
+            schedule: Some(schedule),
+            ..Record::new(&id, Part::Schedule, String::new())
+        };
+        let number = self.store.free_number().map_err(Trouble::from)?;
+        self.keep(number, record)?;
+        Ok(Some(id))
+    }
+
+    /// Opens the requests of schedules that are due.
+    pub(super) fn open_due(&self) {
+        let now_ms = self.now_ms();
+        let due = |record: &Record| record.schedule.as_ref().is_some_and(|one| one.next_ms <= now_ms);
+        let due: Vec<(u64, Record)> = {
+            let book = self.book();
+            let all =
+                book.records.iter().filter(|((_, part), (_, record))| *part == Part::Schedule && due(record));
+            all.map(|(_, kept)| kept.clone()).collect()
+        };
+        for (number, record) in due {
+            if let Err(error) = self.open_scheduled(number, record) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a request that is opened on a schedule could not be opened; it is tried again"
+                );
+            }
+        }
+    }
+
+    fn open_scheduled(&self, number: u64, mut record: Record) -> Result<(), SayError> {
+        let Some(schedule) = &mut record.schedule else { return Ok(()) };
+        let id = RequestId::parse(&record.request).map_err(Trouble::from)?;
+        let due_ms = schedule.next_ms;
+        if schedule.until_ms.is_some_and(|until_ms| due_ms > until_ms) {
+            self.destroy(&id, Part::Schedule)?;
+            return Ok(());
+        }
+        // If the process dies behind this, the next one attaches to the request that is open by then.
+        self.open_for(Asked {
+            kind: schedule.kind,
+            regime: Code::parse(&schedule.regime).map_err(Trouble::from)?,
+            manner: Code::parse("schedule").map_err(Trouble::from)?,
+            received_ms: due_ms,
+            whom: record.whom.clone(),
+            by: None,
+        })?;
+        schedule.opened += 1;
+        let now_ms = self.now_ms();
+        let period_ms = u64::from(schedule.every_days.max(1)) * DAY_MS;
+        // What was missed while the server did not run is opened once, not once for each period.
+        let missed = now_ms.saturating_sub(due_ms) / period_ms;
+        schedule.next_ms = due_ms.saturating_add(period_ms.saturating_mul(missed + 1));
+        self.keep(number, record)?;
+        Ok(())
+    }
+
+    /// Ends the schedules of a person who is erased.
+    pub(super) fn end_schedules_of(&self, customers: &[String]) {
+        let all: Vec<(RequestId, Record)> = {
+            let book = self.book();
+            let all = book.records.iter().filter(|((_, part), _)| *part == Part::Schedule);
+            all.map(|((id, _), (_, record))| (id.clone(), record.clone())).collect()
+        };
+        for (id, record) in all {
+            let ended = person::find(&self.engine, &record.whom).and_then(|found| {
+                let theirs = found.customers.iter().any(|id| customers.contains(id));
+                if theirs { self.destroy(&id, Part::Schedule).map(|_| ()) } else { Ok(()) }
+            });
+            if let Err(error) = ended {
+                warn(&error, "a schedule of an erased person could not be ended");
+            }
+        }
+    }
+}
