@@ -45,5 +45,6 @@ mod shredding;
 mod sinks;
 mod sinks_logs;
 mod sinks_rights;
+mod sinks_stuck;
 mod staff;
 mod upgrade;
