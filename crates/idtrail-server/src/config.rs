@@ -248,6 +248,12 @@ pub struct Rights {
     pub link_fetches: Option<u64>,
     /// Seconds until a system that did not answer is asked again; doubled each time. 1 to 3600. Default: 30.
     pub retry_seconds: Option<u64>,
+    /// The controller's legal time zone, in which days end: a POSIX TZ text such as `CET-1CEST,M3.5.0,M10.5.0/3`.
+    /// Default: UTC0.
+    pub zone: Option<String>,
+    /// File with working days as JSON: `id`, `weekend` (1 for Monday to 7), `years` (first and last that the list covers) and
+    /// `holidays`. Default: Saturdays and Sundays, no holidays.
+    pub calendar: Option<PathBuf>,
 }
 
 /// The section `[batch]`.

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod evidence;
 mod form;
+mod portability;
 mod report;
 mod simulation;
 mod world;

@@ -1,15 +1,15 @@
 //! `idtrail bench --rights`: how long erasures take, and that thousands of them leave everything else as it was.
 //!
 //! ```text
-//! 1  100,000 identifiers are known: memory of the process
-//! 2  20 people with 50 events each are erased at once: from the last approval to the last certificate
-//! 3  so many other people are erased, 20 at a time: each effect ends once, each request closes once
+//! 1  20 people with 50 events each are erased at once: from the first approval to the last certificate
+//! 2  so many other people are erased, 20 at a time: each effect ends once, each request closes once
+//! 3  100,000 identifiers are known: memory of the process, and 20 people at once again
 //! 4  afterwards: fsck, proofs of before, answers about everybody else, before and after a restart and a rebuild
 //! ```
 //! Everything runs in this process: server and load share its cores and its memory. Anything that does not come out as it
 //! must is a failure.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +37,13 @@ const TOGETHER: u64 = 20;
 const EVENTS_EACH: u64 = 50;
 /// Events of each of the many people.
 const EVENTS_MANY: u64 = 2;
-/// People who are known beside those who are erased: each with a customer id and a telephone number.
-const BYSTANDERS: u64 = 50_000;
-/// Bystanders whose answers are compared.
+/// People whose answers are compared: numbers from 0 on.
 const COMPARED: u64 = 500;
+/// People who make the log long: each has a customer id and a telephone number.
+const BYSTANDERS: u64 = 50_000;
+/// Number of the first of them, and of the first who is erased beside them.
+const FIRST_BYSTANDER: u64 = 1_000_000;
+const FIRST_LATER: u64 = 2_000_000;
 const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -50,6 +53,7 @@ struct Outcome {
     rss_known: u64,
     rss_after: u64,
     together_s: f64,
+    beside_s: f64,
     many_s: f64,
     cases: u64,
     steps: u64,
@@ -151,45 +155,55 @@ impl Bench<'_> {
         cases: u64,
     ) -> Result<(Outcome, Vec<String>), Failure> {
         let rss_before = rss_bytes(&*self.context.disk);
-        self.post(0, BYSTANDERS, 1)?;
-        let rss_known = rss_bytes(&*self.context.disk);
-        self.post(BYSTANDERS, TOGETHER, EVENTS_EACH)?;
-        self.post(BYSTANDERS + TOGETHER, cases, EVENTS_MANY)?;
+        self.post(0, COMPARED, 1)?;
+        self.post(COMPARED, TOGETHER, EVENTS_EACH)?;
+        let first = COMPARED + TOGETHER;
+        self.post(first, cases, EVENTS_MANY)?;
         let before = answers(&self.engine)?;
         let proofs = self.proofs()?;
 
-        let together: Vec<u64> = (BYSTANDERS..BYSTANDERS + TOGETHER).collect();
-        let planned = runtime.block_on(self.planned(&together))?;
-        let start_ns = self.context.clock.monotonic_ns();
-        runtime.block_on(self.erased(&planned))?;
-        let together_s = self.seconds_since(start_ns);
-
-        let start_ns = self.context.clock.monotonic_ns();
-        let mut rest: VecDeque<u64> = (BYSTANDERS + TOGETHER..BYSTANDERS + TOGETHER + cases).collect();
-        while !rest.is_empty() {
-            let some: Vec<u64> = rest.drain(..rest.len().min(TOGETHER as usize)).collect();
-            let planned = runtime.block_on(self.planned(&some))?;
-            runtime.block_on(self.erased(&planned))?;
+        let together_s = self.timed(runtime, COMPARED..COMPARED + TOGETHER)?;
+        let mut many_s = 0.0;
+        let mut next = first;
+        while next < first + cases {
+            let end = (next + TOGETHER).min(first + cases);
+            many_s += self.timed(runtime, next..end)?;
+            next = end;
         }
-        let many_s = self.seconds_since(start_ns);
         let steps = self.check_steps()?;
         self.check_proofs(&proofs)?;
-        for number in BYSTANDERS..BYSTANDERS + TOGETHER + cases {
+        for number in COMPARED..first + cases {
             let known = customer(&self.engine, number)?;
             expect(known.is_none(), "somebody who was erased is still known")?;
         }
+        expect(answers(&self.engine)? == before, "an erasure changed an answer about somebody else")?;
+
+        self.post(FIRST_BYSTANDER, BYSTANDERS, 1)?;
+        let rss_known = rss_bytes(&*self.context.disk);
+        self.post(FIRST_LATER, TOGETHER, EVENTS_EACH)?;
+        let beside_s = self.timed(runtime, FIRST_LATER..FIRST_LATER + TOGETHER)?;
+        self.check_steps()?;
         expect(answers(&self.engine)? == before, "an erasure changed an answer about somebody else")?;
         let outcome = Outcome {
             rss_before,
             rss_known,
             rss_after: rss_bytes(&*self.context.disk),
             together_s,
+            beside_s,
             many_s,
             cases,
             steps,
             leaves: self.engine.reader().size().get(),
         };
         Ok((outcome, before))
+    }
+
+    /// Erases people at once, and returns the seconds from the first approval to the last certificate.
+    fn timed(&self, runtime: &tokio::runtime::Runtime, people: std::ops::Range<u64>) -> Result<f64, Failure> {
+        let planned = runtime.block_on(self.planned(&people.collect::<Vec<_>>()))?;
+        let start_ns = self.context.clock.monotonic_ns();
+        runtime.block_on(self.erased(&planned))?;
+        Ok(self.seconds_since(start_ns))
     }
 
     fn seconds_since(&self, start_ns: u64) -> f64 {
@@ -349,7 +363,7 @@ fn say(context: &Context, outcome: &Outcome, dir: &std::path::Path) -> Result<()
         let summary = json!({
             "identifiers": BYSTANDERS * 2, "rssBefore": outcome.rss_before, "rssKnown": outcome.rss_known,
             "rssAfter": outcome.rss_after, "together": TOGETHER, "eventsEach": EVENTS_EACH,
-            "togetherSeconds": outcome.together_s, "cases": outcome.cases, "casesSeconds": outcome.many_s,
+            "togetherSeconds": outcome.together_s, "togetherBesideSeconds": outcome.beside_s, "cases": outcome.cases, "casesSeconds": outcome.many_s,
             "steps": outcome.steps, "leaves": outcome.leaves,
         });
         writeln!(out, "{summary}")?;
@@ -358,8 +372,11 @@ fn say(context: &Context, outcome: &Outcome, dir: &std::path::Path) -> Result<()
     writeln!(out, "erasures, grace and lag at zero, everything in one process")?;
     writeln!(
         out,
-        "  {TOGETHER} people with {EVENTS_EACH} events each, at once: {:.2} s from the approvals to the last certificate",
-        outcome.together_s
+        "  {TOGETHER} people with {EVENTS_EACH} events each, at once: {:.2} s from the first approval to the last certificate; \
+         {:.2} s beside {} other identifiers",
+        outcome.together_s,
+        outcome.beside_s,
+        BYSTANDERS * 2
     )?;
     writeln!(
         out,

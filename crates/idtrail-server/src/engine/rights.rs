@@ -34,7 +34,7 @@ use idtrail_log::{LogError, Reference};
 use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
     Action, Answer, Case, Code, Command, Engine as Machine, Entry, Failure, Input, Kind, Principal, Refusal,
-    RequestId, RetrySchedule, RightsError, Settings as Rules, State, SubjectRef, waits_for_access,
+    RequestId, RetrySchedule, RightsError, Settings as Rules, State, SubjectRef, Zone, waits_for_access,
 };
 use idtrail_tlog::{LogIndex, TreeSize};
 use serde_json::Value;
@@ -198,6 +198,11 @@ impl Rights {
             link_ms: of.link_ms,
             fetches_max: of.link_fetches,
             retry: RetrySchedule { base_ms: of.retry_ms, ..standard.retry },
+            zone: Zone::parse(&of.zone).map_err(|error| RightsStartError(Box::new(error)))?,
+            calendar: match &of.calendar {
+                Some(path) => delivery::of_file(&*ports.disk, path)?,
+                None => standard.calendar,
+            },
             ..standard
         };
         let processing =

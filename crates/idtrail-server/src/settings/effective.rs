@@ -107,8 +107,10 @@ impl Settings {
             ("link_hours", number(rights.link_ms / 3_600_000)),
             ("link_fetches", number(rights.link_fetches.into())),
             ("retry_seconds", number(rights.retry_ms / 1000)),
+            ("zone", text(&rights.zone)),
         ];
         of_rights.extend(rights.records.iter().map(|file| ("records", path(file))));
+        of_rights.extend(rights.calendar.iter().map(|file| ("calendar", path(file))));
         put("rights", table(of_rights));
         put(
             "batch",

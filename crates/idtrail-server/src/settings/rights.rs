@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use idtrail_rights::Zone;
+
 use super::{Check, DAY_MS, SettingsError};
 use crate::config;
 
@@ -22,6 +24,10 @@ pub struct RightsSettings {
     pub link_fetches: u32,
     /// Milliseconds until the first repetition of an attempt.
     pub retry_ms: u64,
+    /// The controller's legal time zone, a POSIX TZ text.
+    pub zone: String,
+    /// File with working days.
+    pub calendar: Option<PathBuf>,
 }
 
 impl Check<'_> {
@@ -31,6 +37,12 @@ impl Check<'_> {
         };
         let copies_days = self.range::<u64>("rights.copies_days", raw.copies_days, 35, 0, 3650)?;
         let retry_s = self.range::<u64>("rights.retry_seconds", raw.retry_seconds, 30, 1, 3600)?;
+        let zone = raw.zone.unwrap_or_else(|| "UTC0".to_owned());
+        if Zone::parse(&zone).is_err() {
+            return Err(
+                self.wrong("rights.zone", "must be a POSIX TZ text, such as CET-1CEST,M3.5.0,M10.5.0/3")
+            );
+        }
         Ok(RightsSettings {
             grace_ms: hours("rights.grace_hours", raw.grace_hours, 24, 0, 720)?,
             copies_ms: DAY_MS * copies_days,
@@ -38,6 +50,8 @@ impl Check<'_> {
             link_ms: hours("rights.link_hours", raw.link_hours, 168, 1, 8760)?,
             link_fetches: self.range("rights.link_fetches", raw.link_fetches, 5, 1, 1000)?,
             retry_ms: 1000 * retry_s,
+            zone,
+            calendar: raw.calendar.map(|path| self.base.join(path)),
         })
     }
 }

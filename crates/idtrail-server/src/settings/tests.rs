@@ -48,6 +48,8 @@ fn defaults_are_the_documented_ones() {
             link_ms: 7 * DAY_MS,
             link_fetches: 5,
             retry_ms: 30_000,
+            zone: "UTC0".to_owned(),
+            calendar: None,
         },
         retention: RetentionSettings { automatic: true, suppression_ms: 35 * 86_400_000 },
         batch: BatchSettings { bytes_max: 16_777_216, events_max: 5000 },

@@ -293,6 +293,28 @@ fn somebody_nobody_knows_gets_an_empty_answer_and_shared_identifiers_wait_for_a_
 }
 
 #[test]
+fn a_request_that_is_being_looked_through_can_be_planned_anew() {
+    let (installation, second) = installation("");
+    let server = installation.start();
+    server.post_event(&installation, &event("one", 1));
+    let office = Office::open(&server, &installation, &second);
+    let id = office.request("ACCESS", "one");
+    office.verify(&id);
+    let draft = look_through(&office, &id);
+    assert_eq!(draft["events"].as_array().unwrap().len(), 1);
+    server.post_event(&installation, &event("one", 2));
+    let plan = office.shown(&id)["plan"]["hash"].clone();
+    let drop_plan = json!({ "planHash": plan, "reason": "more-came" });
+    assert_eq!(office.say(&id, 0, "drop-plan", drop_plan).0, StatusCode::OK);
+    let started = std::time::Instant::now();
+    while office.shown(&id)["state"] != "REVIEW" || office.shown(&id)["plan"]["hash"] == plan {
+        assert!(started.elapsed() < PATIENCE, "{:#}", office.shown(&id));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(look_through(&office, &id)["events"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn an_erasure_waits_until_the_copy_of_the_same_person_is_made() {
     let (installation, second) = installation("");
     let server = installation.start();

@@ -18,6 +18,7 @@ use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
     Command, Digest, Finding, Kind, Principal, Refusal, RequestId, State, Step, SystemName,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Map;
 use subtle::ConstantTimeEq as _;
 
@@ -293,12 +294,16 @@ impl Shared {
     }
 }
 
-/// Reads the records of processing; one that leaves a question of Art. 15 open is refused.
-pub(super) fn processing(disk: &dyn Disk, path: &Path) -> Result<Processing, RightsStartError> {
+/// Reads a file of JSON that the configuration names.
+pub(super) fn of_file<T: DeserializeOwned>(disk: &dyn Disk, path: &Path) -> Result<T, RightsStartError> {
     let bytes =
         read_whole(disk, path, PROCESSING_BYTES_MAX).map_err(|error| RightsStartError(Box::new(error)))?;
-    let read: Processing =
-        serde_json::from_slice(&bytes).map_err(|error| RightsStartError(Box::new(error)))?;
+    serde_json::from_slice(&bytes).map_err(|error| RightsStartError(Box::new(error)))
+}
+
+/// Reads the records of processing; one that leaves a question of Art. 15 open is refused.
+pub(super) fn processing(disk: &dyn Disk, path: &Path) -> Result<Processing, RightsStartError> {
+    let read: Processing = of_file(disk, path)?;
     match read.gaps().into_iter().next() {
         None => Ok(read),
         Some(gap) => {
