@@ -15,29 +15,24 @@
 
 pub mod concerned;
 mod effect;
+mod error;
 mod pending;
+mod works;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use idtrail_event::clear::{KeyShreddedItem, ShredIntentItem};
 use idtrail_event::{ClassId, Leaf};
-use idtrail_log::reader::Reader;
 use idtrail_log::{LogError, OriginOrdinal, Reference};
-use idtrail_port::{Clock, Disk};
 use idtrail_tlog::{LogIndex, TreeSize};
-use idtrail_vault::{
-    Change, Epoch, ErrorKind as VaultErrorKind, Keyring, NewHold, Sections, Vault, VaultError,
-};
+use idtrail_vault::{Change, Epoch, NewHold, Sections, Vault, VaultError};
 
-use crate::IndexError;
+pub use self::error::{ErrorKind, ShredError};
+pub use self::works::{ShredLog, Works};
 use crate::command::Command;
-use crate::facts::Hasher;
-use crate::lookup::Lookup;
 use crate::months::ScanError;
-use crate::seal::OpenError;
 use effect::Effect;
 
 /// Leaves that one order may name.
@@ -106,96 +101,6 @@ pub struct Outcome {
     pub repeated: bool,
 }
 
-/// What the caller must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Correct the order.
-    Invalid,
-    /// Name leaves or holds that exist.
-    NotFound,
-    /// Look at what is there first.
-    Conflict,
-    /// Nothing is lost: it is tried again by itself, and the same order can be repeated.
-    Unavailable,
-    /// Stored bytes are not what was written.
-    Damaged,
-}
-
-/// Why keys were not destroyed, or not yet.
-#[derive(Debug, thiserror::Error)]
-pub enum ShredError {
-    /// The order cannot be carried out as it is.
-    #[error("the order cannot be carried out: {0}")]
-    Order(&'static str),
-    /// There is no such leaf.
-    #[error("there is no such leaf. index={0}")]
-    NoLeaf(LogIndex),
-    /// The leaf is one of the log's own, without which nobody can verify the log.
-    #[error("the leaf is one of the log's own and holds nothing of a person. index={0}")]
-    OwnLeaf(LogIndex),
-    /// The index has not read the whole log yet.
-    #[error("the index has not caught up with the log")]
-    Behind,
-    /// The vault could not be read or written.
-    #[error("the vault could not be written")]
-    Vault(#[from] VaultError),
-    /// The log could not be read or written.
-    #[error("the log could not be read or written")]
-    Log(#[from] LogError),
-    /// The log could not be searched.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-    /// The index could not be changed.
-    #[error("the index could not be changed")]
-    Index(#[from] IndexError),
-    /// A leaf could not be opened.
-    #[error("a leaf could not be opened. index={index}")]
-    Open {
-        /// Its index.
-        index: LogIndex,
-        /// Why.
-        #[source]
-        source: OpenError,
-    },
-    /// The order's file could not be written, read or removed.
-    #[error("the file of an open order cannot be {action}. path={}", path.display())]
-    File {
-        /// What was being done, as a participle.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The order's file is not what was written.
-    #[error("the file of an open order is damaged. path={}", .0.display())]
-    Damaged(PathBuf),
-}
-
-impl ShredError {
-    /// Returns what the caller must do.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Order(_) | Self::OwnLeaf(_) => ErrorKind::Invalid,
-            Self::NoLeaf(_) => ErrorKind::NotFound,
-            Self::Damaged(_) | Self::Scan(ScanError::Leaf { .. }) | Self::Open { .. } => ErrorKind::Damaged,
-            Self::Behind | Self::Log(_) | Self::Scan(_) | Self::Index(_) | Self::File { .. } => {
-                ErrorKind::Unavailable
-            }
-            Self::Vault(error) => match error.kind() {
-                VaultErrorKind::Invalid => ErrorKind::Invalid,
-                VaultErrorKind::NotFound => ErrorKind::NotFound,
-                VaultErrorKind::Conflict => ErrorKind::Conflict,
-                VaultErrorKind::Damaged => ErrorKind::Damaged,
-                VaultErrorKind::Denied | VaultErrorKind::Busy | VaultErrorKind::Unavailable => {
-                    ErrorKind::Unavailable
-                }
-            },
-        }
-    }
-}
-
 /// The way into the log.
 pub trait Writer {
     /// Appends leaves through the sequencer and returns the index of the first one once they are durable and the index
@@ -207,86 +112,6 @@ pub trait Writer {
 
     /// Waits until the index has read up to `size`; false if that takes too long.
     fn catch_up(&mut self, size: TreeSize) -> bool;
-}
-
-/// A log whose leaves can be destroyed.
-#[derive(Clone, Debug)]
-pub struct ShredLog {
-    /// Its place among the installation's logs.
-    pub ordinal: OriginOrdinal,
-    /// Reads it.
-    pub reader: Arc<Reader>,
-    /// The keys of its leaves.
-    pub keyring: Keyring,
-    /// Its index.
-    pub lookup: Lookup,
-}
-
-/// What a shredder works with.
-pub struct Works {
-    /// Files.
-    pub disk: Arc<dyn Disk>,
-    /// Time, for expiries.
-    pub clock: Arc<dyn Clock>,
-    /// The file of the open order.
-    pub pending: PathBuf,
-    /// The log that is written to.
-    pub newest: ShredLog,
-    /// The logs before it, in any order.
-    pub earlier: Vec<ShredLog>,
-    /// Makes the keys under which an erased event is suppressed.
-    pub hasher: Arc<Hasher>,
-    /// The vault.
-    pub vault: Arc<Mutex<Vault>>,
-    /// For how long the repetition of an erased event is recognised, in milliseconds.
-    pub suppression_ms: u64,
-}
-
-impl Works {
-    /// Returns the logs, the newest one first.
-    pub fn logs(&self) -> impl Iterator<Item = &ShredLog> {
-        std::iter::once(&self.newest).chain(&self.earlier)
-    }
-
-    /// Sorts leaves by log; the indices of each rise.
-    fn by_log(&self, leaves: &[Reference]) -> Result<Vec<(&ShredLog, Vec<u64>)>, ShredError> {
-        let mut indices: BTreeMap<OriginOrdinal, Vec<u64>> = BTreeMap::new();
-        for leaf in leaves {
-            indices.entry(leaf.origin).or_default().push(leaf.index.get());
-        }
-        let log = |(ordinal, mut indices): (OriginOrdinal, Vec<u64>)| {
-            indices.sort_unstable();
-            indices.dedup();
-            let first = LogIndex::new(indices.first().copied().unwrap_or(0));
-            let log = self.logs().find(|log| log.ordinal == ordinal).ok_or(ShredError::NoLeaf(first))?;
-            Ok((log, indices))
-        };
-        indices.into_iter().map(log).collect()
-    }
-
-    /// Returns the leaves that a hold names, in all logs; empty if there is none of that name.
-    fn held_by(&self, vault: &Vault, hold: &str) -> Vec<Reference> {
-        let mut leaves = Vec::new();
-        for found in vault.holds().filter(|found| found.id == hold) {
-            for log in self.logs().filter(|log| log.keyring.origin() == found.origin) {
-                leaves.extend(found.indices.iter().map(|index| log.at(*index)));
-            }
-        }
-        leaves.sort_unstable();
-        leaves
-    }
-}
-
-impl ShredLog {
-    fn at(&self, index: u64) -> Reference {
-        Reference { origin: self.ordinal, index: LogIndex::new(index) }
-    }
-}
-
-impl std::fmt::Debug for Works {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Works").field("pending", &self.pending).finish_non_exhaustive()
-    }
 }
 
 /// Carries orders out, one group after another.

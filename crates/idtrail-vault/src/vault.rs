@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use idtrail_port::{Disk, DiskLock, Entropy, random};
 
-use crate::contents::{Contents, OriginSecrets, RetiredKey};
+use crate::contents::{Contents, OriginSecrets};
 use crate::hold::{Hold, change_holds};
 use crate::keyring::{HeldKeys, INDEX_END, Section};
 use crate::seal::VaultId;
@@ -24,6 +24,8 @@ use crate::{
     Epoch, ErasedEvent, HoldInfo, Kek, KeptKey, KeyTree, Keyring, NewHold, Secret32, Suppression, TreeError,
     TreeKind, VaultError, VaultPaths,
 };
+
+mod rotation;
 
 const NAME_BYTES_MAX: usize = 128;
 
@@ -273,48 +275,6 @@ impl Vault {
         let mut contents = self.contents.clone();
         contents.origins.push(OriginSecrets::generate(origin, &*self.store.entropy));
         self.write(contents)
-    }
-
-    /// Returns the keys that signed an origin's trees before the present one, oldest first.
-    pub fn retired_keys(&self, origin: &str) -> Vec<RetiredKey> {
-        let origin = self.contents.origins.iter().find(|secrets| secrets.name == origin);
-        origin.map(|secrets| secrets.retired.clone()).unwrap_or_default()
-    }
-
-    /// Puts another key in the place of the one that signs an origin's trees. The old one is destroyed, and of it only the
-    /// public part is kept, so that what it has signed can be verified.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown origin; `Unavailable` with unknown outcome.
-    pub fn rotate_signing_key(
-        &mut self,
-        origin: &str,
-        seed: Secret32,
-        old: RetiredKey,
-    ) -> Result<Epoch, VaultError> {
-        self.settle()?;
-        let mut contents = self.contents.clone();
-        let secrets = contents.origins.iter_mut().find(|secrets| secrets.name == origin);
-        let secrets = secrets.ok_or_else(|| VaultError::UnknownOrigin(origin.to_owned()))?;
-        secrets.signing_seed = seed;
-        secrets.retired.push(old);
-        self.write(contents)
-    }
-
-    /// Writes the next epoch under another key-encryption key; from then on the old one opens nothing. After a crash
-    /// exactly one of the two opens the vault, and opening it with the new one finishes what was begun.
-    ///
-    /// # Errors
-    /// `Unavailable` with unknown outcome.
-    pub fn rotate_kek(&mut self, kek: Kek) -> Result<Epoch, VaultError> {
-        self.settle()?;
-        let old = std::mem::replace(&mut self.store.kek, kek);
-        let written = self.write(self.contents.clone());
-        // Whichever of them the anchors know is the one to go on with.
-        if written.is_err() && matches!(self.settle(), Err(VaultError::WrongKek(_))) {
-            self.store.kek = old;
-        }
-        written
     }
 
     /// Adds an identifier pepper, which becomes the current one; older ones stay.

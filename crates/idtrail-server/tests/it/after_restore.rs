@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use idtrail_event::{Dedupe, SourceCode, check};
+use idtrail_index::shred::{Order, Task};
 use idtrail_index::trail::Command;
-use idtrail_log::OriginOrdinal;
 use idtrail_log::commit::Answer;
+use idtrail_log::{OriginOrdinal, Reference};
 use idtrail_server::engine::{self, Engine, Ports, backup};
 use idtrail_server::settings::Settings;
 use idtrail_server::synthetic;
-use idtrail_sim::{Seed, SimClock, SimDisk, SimEntropy};
+use idtrail_sim::{Count, Seed, SimClock, SimDisk, SimEntropy};
 use idtrail_tlog::{Checkpoint, LogIndex, Policy, VerifierKey};
-use idtrail_vault::Kek;
+use idtrail_vault::{Kek, Sections};
 use idtrail_verify::Verdict;
 use serde_json::{Value, json};
 
@@ -252,18 +253,14 @@ fn readable(engine: &Engine, log: u32, index: LogIndex) -> bool {
     log.open_leaf(index, &log.reader.entry(index).unwrap()).is_ok()
 }
 
-#[test]
-fn months_of_earlier_logs_expire_by_the_hourly_timer() {
+/// A simulated disk with an installation in `/data-2` that was restored from a backup of three events, which stand in the
+/// log before; and the clock, the settings and the places of the three.
+fn restored_disk() -> (SimDisk, Arc<SimClock>, Settings, Vec<LogIndex>) {
     let disk = SimDisk::new(Seed::new(1));
     let clock = Arc::new(SimClock::new(NOW_MS));
-    let ports = Ports {
-        disk: Arc::new(disk.clone()),
-        clock: Arc::clone(&clock) as _,
-        entropy: Arc::new(SimEntropy::new(Seed::new(9))),
-    };
-    let open = || Engine::open(ports.clone(), &settings(), kek(), |_| {}).unwrap();
+    let ports = ports(&disk, &clock);
     engine::create(&ports, &settings(), kek()).unwrap();
-    let first = open();
+    let first = Engine::open(ports.clone(), &settings(), kek(), |_| {}).unwrap();
     let old: Vec<LogIndex> = (0..3).map(|number| append(&first, number)).collect();
     first.stop();
     drop(first);
@@ -281,7 +278,73 @@ fn months_of_earlier_logs_expire_by_the_hourly_timer() {
     let mut into = settings();
     into.data_dir = "/data-2".into();
     backup::restore(&ports, &into, kek(), Path::new("/backup"), &mut |_| {}).unwrap();
-    let engine = Engine::open(ports.clone(), &into, kek(), |_| {}).unwrap();
+    (disk, clock, into, old)
+}
+
+fn ports(disk: &SimDisk, clock: &Arc<SimClock>) -> Ports {
+    Ports {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::clone(clock) as _,
+        entropy: Arc::new(SimEntropy::new(Seed::new(9))),
+    }
+}
+
+#[test]
+fn an_order_over_two_logs_that_was_cut_short_at_any_step_is_done_in_both_or_not_at_all() {
+    let (disk, clock, settings, old) = restored_disk();
+    let open = |disk: &SimDisk| Engine::open(ports(disk, &clock), &settings, kek(), |_| {}).unwrap();
+    let engine = open(&disk);
+    let new = append(&engine, 10);
+    engine.stop();
+    drop(engine);
+    let snapshot = disk.snapshot();
+    let of = |log, index| Reference { origin: OriginOrdinal(log), index };
+    let leaves = vec![of(0, old[0]), of(0, old[2]), of(1, new)];
+    let order = || {
+        let task = Task::Erase { leaves: leaves.clone(), sections: Sections::Both };
+        Order { request_id: "r-1".to_owned(), actor: None, task }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let carried_out = |engine: &Engine| {
+        let waiting = engine.desk().order(order()).unwrap();
+        let patience = Duration::from_secs(5);
+        let outcome = runtime.block_on(async { tokio::time::timeout(patience, waiting).await });
+        outcome.ok().and_then(Result::ok).and_then(Result::ok)
+    };
+    let (mut begun, mut lost) = (0, 0);
+    for step in (0..).step_by(2) {
+        let disk = SimDisk::from_snapshot(&snapshot, Seed::new(step));
+        let engine = open(&disk);
+        disk.reset_counts();
+        disk.crash_at(Count::Mutating, step);
+        let done = carried_out(&engine).is_some();
+        engine.stop();
+        drop(engine);
+        if done {
+            // Either the power was never cut, or only after the answer.
+            assert!(begun > 10 && lost > 0, "begun {begun}, lost {lost}");
+            break;
+        }
+        disk.crash_losing_all();
+        let engine = open(&disk);
+        let left: Vec<bool> =
+            leaves.iter().map(|leaf| readable(&engine, leaf.origin.0, leaf.index)).collect();
+        assert!(left.iter().all(|one| *one == left[0]), "step {step}: half of it was done: {left:?}");
+        *(if left[0] { &mut lost } else { &mut begun }) += 1;
+        let outcome = carried_out(&engine).unwrap();
+        assert_eq!((outcome.shredded, outcome.repeated), (3, !left[0]), "step {step}");
+        assert_eq!(outcome.leaf.map(|leaf| leaf.origin), Some(OriginOrdinal(1)), "step {step}");
+        assert!(leaves.iter().all(|leaf| !readable(&engine, leaf.origin.0, leaf.index)), "step {step}");
+        assert!(readable(&engine, 0, old[1]), "step {step}: nobody else is touched");
+        engine.stop();
+    }
+}
+
+#[test]
+fn months_of_earlier_logs_expire_by_the_hourly_timer() {
+    let (disk, clock, into, old) = restored_disk();
+    let ports = ports(&disk, &clock);
+    let engine = Engine::open(ports, &into, kek(), |_| {}).unwrap();
     append(&engine, 10);
     let epoch = engine.keyring().epoch();
     let waits_until = |what: &dyn Fn() -> bool| {
