@@ -139,6 +139,13 @@ fn answers(engine: &Engine) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
+/// Proofs of leaves at one size of the log.
+struct Proofs {
+    size: TreeSize,
+    root: Hash,
+    leaves: Vec<(LogIndex, Hash, Vec<Hash>)>,
+}
+
 struct Bench<'c> {
     context: &'c Context,
     address: std::net::SocketAddr,
@@ -324,7 +331,7 @@ impl Bench<'_> {
     }
 
     /// Returns proofs of leaves at the present size.
-    fn proofs(&self) -> Result<(TreeSize, Hash, Vec<(LogIndex, Hash, Vec<Hash>)>), Failure> {
+    fn proofs(&self) -> Result<Proofs, Failure> {
         let reader = self.engine.reader();
         let head = reader.head();
         let step = (head.size.get() / 1_000).max(1);
@@ -333,21 +340,18 @@ impl Bench<'_> {
             let leaf = reader.leaf_hash(index).or_exit(Exit::Io)?;
             proofs.push((index, leaf, reader.inclusion_proof(index, head.size).or_exit(Exit::Io)?));
         }
-        Ok((head.size, head.root, proofs))
+        Ok(Proofs { size: head.size, root: head.root, leaves: proofs })
     }
 
     /// Checks that proofs of before still hold, that the tree of before is the beginning of today's, and that the leaves
     /// are the same bytes.
-    fn check_proofs(
-        &self,
-        before: &(TreeSize, Hash, Vec<(LogIndex, Hash, Vec<Hash>)>),
-    ) -> Result<(), Failure> {
-        let (size, root, proofs) = before;
+    fn check_proofs(&self, before: &Proofs) -> Result<(), Failure> {
+        let Proofs { size, root, leaves } = before;
         let reader = self.engine.reader();
         let head = reader.head();
         let between = reader.consistency_proof(*size, head.size).or_exit(Exit::Io)?;
         verify_consistency(*size, head.size, root, &head.root, &between).or_exit(Exit::Tampered)?;
-        for (index, leaf, proof) in proofs {
+        for (index, leaf, proof) in leaves {
             verify_inclusion(*index, *size, leaf, proof, root).or_exit(Exit::Tampered)?;
             let bytes = reader.entry(*index).or_exit(Exit::Io)?;
             expect(idtrail_tlog::leaf_hash(&bytes) == *leaf, "a leaf is not the one that it was")?;
