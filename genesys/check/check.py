@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 
+import pending
 import render
 import structure
 
@@ -61,6 +62,10 @@ DAMAGE = [
     ("architect/IdTrailInboundCall.yaml", "Call.Ani", "Call.Number"),
     ("architect/IdTrailInboundCall.yaml", "task[Identify_1]", "task[Start]"),
     ("architect/IdTrailInboundEmail.yaml", "Common.identifierType", "Common.identifier"),
+    ("architect/IdTrailTrigger.yaml", "exp: Flow.conversationId", "exp: Flow.conversation"),
+    ("architect/IdTrailTrigger.yaml", "endState", "endTask"),
+    ("terraform/trigger.tf", "topic_name ", "topic "),
+    ("terraform/trigger.tf", "    module_name = ", "    module = "),
     ("terraform/main.tf", '["attributesview"]', '["attributesview", "attributesedit"]'),
     ("terraform/main.tf", "var.region", "var.country"),
     ("terraform/main.tf", "request_template  ", "request_body  "),
@@ -212,6 +217,7 @@ def main():
         ("structure", *structure_holds()),
         ("templates", *templates_hold(base_url, api_key)),
         ("way through", *way_through(base_url, api_key)),
+        ("pending", *pending.pending_holds(base_url, api_key)),
     ]
     for name, found, count in parts:
         print(f"{name}: {count} cases, {len(found)} findings")

@@ -19,6 +19,7 @@ ACTIONS = {
     "transferToAcd": {"name", "targetQueue", "priority"},
     "disconnect": {"name"},
     "endTask": {"name"},
+    "endState": {"name"},
 }
 FUNCTIONS = {"IsSet", "IsNotSetOrEmpty", "If", "Append", "ToString", "GetCurrentDateTimeUtc"}
 BUILT_IN = {
@@ -26,6 +27,7 @@ BUILT_IN = {
     "inboundShortMessage": {"Message.ConversationId", "Message.Message.senderAddress"},
     "inboundEmail": {"Email.ConversationId", "Email.Message.from"},
     "commonModule": set(),
+    "workflow": set(),
 }
 # What a participant's attributes may hold: they are seen by agents and in analytics.
 ATTRIBUTES = {"idtrail.cid", "idtrail.status", "idtrail.event"}
@@ -39,6 +41,9 @@ RESOURCES = {
     },
     "genesyscloud_flow": {"filepath", "substitutions"},
     "genesyscloud_flow_loglevel": {"flow_id", "flow_log_level"},
+    "genesyscloud_processautomation_trigger": {
+        "name", "description", "topic_name", "enabled", "target", "match_criteria", "event_ttl_seconds",
+    },
     "genesyscloud_auth_role": {"name", "description", "permission_policies"},
     "genesyscloud_oauth_client": {
         "name", "authorized_grant_type", "access_token_validity_seconds", "state", "roles",
@@ -48,10 +53,11 @@ NESTED = {
     "config": {"name", "credentials"},
     "config_request": {"request_type", "request_url_template", "request_template", "headers"},
     "config_response": {"translation_map", "translation_map_defaults", "success_template"},
+    "target": {"id", "type", "workflow_target_settings"},
     "permission_policies": {"domain", "entity_name", "action_set"},
     "roles": {"role_id", "division_id"},
 }
-META = {"for_each", "depends_on", "count", "__is_block__"}
+META = {"for_each", "depends_on", "count", "__is_block__", "__comments__"}
 # Of the platform's permissions the kit may ask for these, and none that writes.
 PERMISSIONS = {
     ("analytics", "conversationDetail", "view"),
@@ -130,9 +136,14 @@ class Flow:
         group, one = ("tasks", "task") if "tasks" in self.flow else ("states", "state")
         if self.flow["startUpRef"] != f"/{self.kind}/{group}/{one}[{part['refId']}]":
             self.wrong("startUpRef names nothing")
+        # A workflow is given the primitives of its trigger's event.
+        self.declare(self.flow.get("variables", []))
         self.declare(part["variables"])
         self.steps(part["actions"])
-        if not any("transferToAcd" in action for action in part["actions"]):
+        last = next(iter(part["actions"][-1]))
+        if self.kind == "workflow" and last != "endState":
+            self.wrong("the workflow does not end")
+        if self.kind != "workflow" and not any("transferToAcd" in action for action in part["actions"]):
             self.wrong("the interaction goes nowhere")
 
     def wrong(self, text):
@@ -273,7 +284,7 @@ def terraform(files, flows, found):
         found.append(f"terraform: the role has other permissions than the kit needs: {sorted(granted ^ PERMISSIONS)}")
     for file, content in flows.items():
         wanted = set(re.findall(r"\{\{(\w+)\}\}", content))
-        resource = "resolve" if file == "IdTrailResolve.yaml" else "caller"
+        resource = {"IdTrailResolve.yaml": "resolve", "IdTrailTrigger.yaml": "trigger"}.get(file, "caller")
         if missing := wanted - substituted.get(resource, set()):
             found.append(f"terraform: {file} wants {', '.join(sorted(missing))}")
 

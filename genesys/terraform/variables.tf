@@ -41,3 +41,9 @@ variable "example_flows" {
   default     = false
   description = "Whether the example callers for voice, messages and mails are made as well."
 }
+
+variable "example_trigger" {
+  type        = bool
+  default     = false
+  description = "Whether a trigger and a workflow are made that identify the customers of calls that go out."
+}

@@ -202,4 +202,5 @@ def main():
         sys.exit("idtrail fell below its goals")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@
 //! server's answer into an error, a log line or a dead letter.
 
 mod body;
+mod closed;
 pub mod ddl;
 pub mod engine;
 mod event;
@@ -35,6 +36,7 @@ mod verdict;
 pub mod worker;
 
 pub use body::{Body, BodyMember, LISTED_DEPTH_MAX};
+pub use closed::CLOSED;
 pub use event::{Content, EVENT_MEMBER, EventRow, FeedEntry};
 pub use feed::{BoxFuture, Feed, FeedError};
 pub use jwt::KeyError;

@@ -11,6 +11,7 @@ use idtrail_port::{Clock, Disk, Entropy, random};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::closed::{self, Closed};
 use crate::engine::{
     Action, Beyond, Circuit, Command, Cursor, DeadLetter, Engine, EngineSettings, Input, LastFailure, Now,
 };
@@ -103,6 +104,8 @@ pub struct Worker {
     clock: Arc<dyn Clock>,
     keyed: bool,
     started_ms: i64,
+    plan: Arc<Plan>,
+    closed: Arc<Closed>,
     running: Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
 }
 
@@ -126,6 +129,7 @@ struct State {
     last_failure: Option<LastFailure>,
     grants: Option<Grants>,
     idle: bool,
+    replaying_dead: bool,
 }
 
 impl Worker {
@@ -146,6 +150,7 @@ impl Worker {
                 last_failure: None,
                 grants: None,
                 idle: false,
+                replaying_dead: false,
             }),
             changed: tokio::sync::Notify::new(),
         });
@@ -153,9 +158,21 @@ impl Worker {
         let (stop, stopped) = oneshot::channel();
         let (feed, clock) = (parts.feed.clone(), parts.clock.clone());
         let engine = Engine::new(settings, cursor, kept.dead);
-        let task = tokio::spawn(run(parts, engine, store, shared.clone(), taken, stopped));
+        let Parts { name, dir, plan, sink, disk, deadline, .. } = parts;
+        let (plan, closed) = (Arc::new(plan), Arc::new(Closed::load(disk, &dir)?));
+        let own = Own { name, plan: plan.clone(), closed: closed.clone(), sink, deadline };
+        let task = tokio::spawn(run(
+            own,
+            feed.clone(),
+            clock.clone(),
+            engine,
+            store,
+            shared.clone(),
+            taken,
+            stopped,
+        ));
         let (started_ms, running) = (clock.wall_ms(), Mutex::new(Some((stop, task))));
-        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, started_ms, running })
+        Ok(Self { orders, shared, feed, clock, keyed: limits.keyed, started_ms, plan, closed, running })
     }
 
     /// Returns the state.
@@ -199,6 +216,24 @@ impl Worker {
         taken.await.map_err(|_| CommandError::Ended)
     }
 
+    /// Closes a person up to `until`: from now on those entries count as erased, whoever replays them, also after a restart.
+    /// Returns whether nothing of what was read before can reach the target any more; if not, it is to be asked again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the target may be left alone then, because a restart could bring the person back.
+    pub async fn close(&self, customer_ids: &[String], until: Position) -> Result<bool, StoreError> {
+        let references = closed::references(&self.plan.references, customer_ids);
+        let all = self.closed.clone();
+        let written = tokio::task::spawn_blocking(move || all.close(&references, until)).await;
+        match written {
+            Ok(written) => written?,
+            // The runtime is ending, and the worker with it.
+            Err(_) => return Ok(false),
+        }
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.cursor.next > until && !state.replaying_dead)
+    }
+
     /// Waits until everything that is durable in the log is settled and saved. Never returns if the sink is stuck.
     pub async fn caught_up(&self) {
         loop {
@@ -236,19 +271,31 @@ enum Told {
     Grants(Grants),
 }
 
+/// What a worker's task takes with it.
+struct Own {
+    name: String,
+    plan: Arc<Plan>,
+    closed: Arc<Closed>,
+    sink: Box<dyn Sink>,
+    deadline: Duration,
+}
+
 async fn run(
-    parts: Parts,
+    own: Own,
+    feed: Arc<dyn Feed>,
+    clock: Arc<dyn Clock>,
     mut engine: Engine,
     store: Store,
     shared: Arc<Shared>,
     mut orders: mpsc::Receiver<(Command, oneshot::Sender<()>)>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let Parts { name, plan, sink, feed, clock, deadline, .. } = parts;
+    let Own { name, plan, closed, sink, deadline } = own;
     let (told, mut heard) = mpsc::channel(16);
     let (calls, called) = mpsc::channel(1);
     let hands = Hands {
-        plan: Arc::new(plan),
+        plan,
+        closed,
         feed,
         // Uncontended: one save of a kind at a time, and the two kinds may wait for each other.
         store: Arc::new(Mutex::new(store)),
@@ -265,9 +312,7 @@ async fn run(
         let now = Now { mono_ms: clock.monotonic_ns() / 1_000_000, wall_ms: clock.wall_ms() };
         let before = engine.circuit();
         let dead_changed = matches!(input, Input::DeadSaved(true));
-        for action in engine.step(input, now) {
-            hands.act(action, &mut tasks);
-        }
+        let actions = engine.step(input, now);
         let circuit = engine.circuit();
         if circuit != before {
             report(&name, circuit, engine.last_failure());
@@ -283,6 +328,11 @@ async fn run(
             state.last_failure = engine.last_failure().cloned();
             state.grants.clone_from(&grants);
             state.idle = engine.is_idle();
+            state.replaying_dead = engine.is_replaying_dead();
+        }
+        // After the state: whoever closes a person sees a replay before it reads anything.
+        for action in actions {
+            hands.act(action, &mut tasks);
         }
         shared.changed.notify_waiters();
         // Only now: whoever gave a command and then looks must see what it did. Nobody may be there any more.
@@ -338,6 +388,7 @@ async fn run(
 /// Carries out actions.
 struct Hands {
     plan: Arc<Plan>,
+    closed: Arc<Closed>,
     feed: Arc<dyn Feed>,
     store: Arc<Mutex<Store>>,
     told: mpsc::Sender<Told>,
@@ -351,9 +402,11 @@ impl Hands {
             Action::Open(cursor) => self.call(Call::Open(cursor)),
             Action::Deliver(batch) => self.call(Call::Deliver(batch)),
             Action::Read { from, entries_max, bytes_max } => {
-                let (feed, plan) = (self.feed.clone(), self.plan.clone());
+                let (feed, plan, closed) = (self.feed.clone(), self.plan.clone(), self.closed.clone());
                 blocking(tasks, told, move || match feed.read(from, entries_max, bytes_max) {
-                    Ok(entries) => Input::Entries(entries.iter().map(|entry| plan.prepare(entry)).collect()),
+                    Ok(entries) => {
+                        Input::Entries(entries.iter().map(|entry| closed.prepare(&plan, entry)).collect())
+                    }
                     Err(error) => {
                         tracing::warn!(error = %error, "the log cannot be read for a sink");
                         Input::ReadFailed
@@ -361,9 +414,9 @@ impl Hands {
                 });
             }
             Action::ReadOne(at) => {
-                let (feed, plan) = (self.feed.clone(), self.plan.clone());
+                let (feed, plan, closed) = (self.feed.clone(), self.plan.clone(), self.closed.clone());
                 blocking(tasks, told, move || match feed.read_one(at) {
-                    Ok(entry) => Input::EntryRead(entry.map(|entry| plan.prepare(&entry))),
+                    Ok(entry) => Input::EntryRead(entry.map(|entry| closed.prepare(&plan, &entry))),
                     Err(_) => Input::EntryUnread,
                 });
             }

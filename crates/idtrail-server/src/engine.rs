@@ -15,45 +15,42 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use idtrail_event::clear::OriginStartItem;
-use idtrail_event::{ClassTable, GlobalCustomerId, PiiHandling, Rules};
-use idtrail_identity::IdentityError;
+use idtrail_event::{GlobalCustomerId, Rules};
 use idtrail_identity::normalise::Normaliser;
-use idtrail_identity::tokens::TokenKeysError;
 use idtrail_index::IndexError;
 use idtrail_index::facts::{Hasher, Key};
 use idtrail_index::identity::Identity;
 use idtrail_index::lookup::Lookup;
 use idtrail_index::numbering::Numbering;
-use idtrail_index::seal::{self, OpenError, TrailSealer};
-use idtrail_index::shred::{ShredError, ShredLog, Works};
+use idtrail_index::seal::{self, OpenError};
 use idtrail_index::trail::{Command, Refusal, Stragglers, Trail};
-use idtrail_log::commit::{Answer, Committer};
 use idtrail_log::reader::Reader;
-use idtrail_log::recovery::{self, Opened, Options};
-use idtrail_log::sequence::{ReceiptClock, Reply, Sequencer, Submission};
-use idtrail_log::shell::{Follower, Limits, Log};
+use idtrail_log::recovery::{self, Opened};
+use idtrail_log::sequence::Reply;
+use idtrail_log::shell::Log;
 use idtrail_log::{LogError, OriginOrdinal, Reference};
 use idtrail_port::{Clock, Disk, DiskLock, Entropy, RandomPool, create_dir_durable};
-use idtrail_tlog::{LogIndex, Policy, SignerKey, TreeSize, VerifierKey};
-use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Suppression, Vault, VaultError, VaultPaths};
+use idtrail_tlog::{LogIndex, Policy, SignerKey, VerifierKey};
+use idtrail_vault::{Kek, Keyring, Secret32, Vault, VaultPaths};
 
 use self::access::AccessLog;
-use self::origins::{Earlier, Kind, Line, Place, Reading, View};
+use self::answers::Gathered;
+use self::origins::{Earlier, Line, View};
 use self::proposals::Proposals;
-use self::second::Second;
-use crate::quarantine::{Quarantine, QuarantineError};
-use crate::settings::{BatchSettings, PiiMode, Settings};
+use self::state::{Marker, State};
+use crate::quarantine::Quarantine;
+use crate::settings::{BatchSettings, Settings};
 
 pub mod access;
+mod answers;
 pub mod backup;
+mod error;
 pub mod identity;
 pub mod index;
 mod loose;
+mod open;
 pub mod origins;
 pub mod proposals;
 pub mod quarantined;
@@ -61,6 +58,11 @@ pub mod retention;
 pub mod rights;
 mod second;
 pub mod shred;
+mod staff;
+mod state;
+
+pub use answers::{Answers, Outcome};
+pub use error::EngineError;
 
 /// The world outside, as the engine reaches it.
 #[derive(Clone)]
@@ -71,66 +73,6 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
     pub entropy: Arc<dyn Entropy>,
-}
-
-/// Why an installation could not be made or opened.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The data directory cannot be used.
-    #[error("the data directory cannot be used. path={}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The vault could not be opened.
-    #[error("the vault could not be opened")]
-    Vault(#[from] VaultError),
-    /// The log could not be opened.
-    #[error("the log could not be opened")]
-    Log(#[from] LogError),
-    /// The configuration names another log or tenant than the vault.
-    #[error(
-        "the vault belongs to another log or tenant than the configuration names; check `origin` and `tenant`"
-    )]
-    Foreign,
-    /// The logs of the installation do not fit together.
-    #[error("the logs of the installation do not fit together: {what}. path={}", path.display())]
-    Chain {
-        /// What is wrong.
-        what: &'static str,
-        /// The directory of the log.
-        path: PathBuf,
-    },
-    /// A salt of `[identity]` is not where the configuration says.
-    #[error("a salt of [identity] cannot be read")]
-    SaltFile(#[from] crate::settings::SettingsError),
-    /// A salt of `[identity]` is no text.
-    #[error("a salt of [identity] is no UTF-8. path={}", path.display())]
-    Salt {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The index could not be opened.
-    #[error("the index could not be opened")]
-    Index(#[source] IndexError),
-    /// An order to destroy keys that a former process left cannot be finished.
-    #[error("an order to destroy keys is open and cannot be finished")]
-    Shred(#[from] ShredError),
-    /// The log's name cannot be the name of a key.
-    #[error("the log's name cannot be the name of a key")]
-    Name(#[from] idtrail_tlog::KeyError),
-    /// The configuration of identity makes no sense.
-    #[error("the section [identity] of the configuration cannot be used")]
-    Identity(#[from] IdentityError),
-    /// The keys of identifiers cannot be used.
-    #[error("the keys of identifiers cannot be used")]
-    TokenKeys(#[from] TokenKeysError),
-    /// The quarantine could not be opened.
-    #[error("the quarantine could not be opened")]
-    Quarantine(#[from] QuarantineError),
 }
 
 /// Returns where the vault's files are.
@@ -201,76 +143,6 @@ pub fn pepper(ports: &Ports, settings: &Settings, kek: Kek) -> Result<(u32, Secr
     Ok(vault.pepper())
 }
 
-/// Hands answers from the log's thread to the tasks that wait for them.
-///
-/// The log answers a whole group at once. Waking each waiting task from the log's thread would cost a call to the
-/// kernel per event; here the first answer of a group wakes one task, which passes on all that have come.
-#[derive(Debug, Default)]
-pub struct Answers {
-    waiting: Mutex<Vec<Handed>>,
-    wake: tokio::sync::Notify,
-}
-
-/// The outcome of a request to the log.
-pub type Outcome = Result<Answer<Refusal>, LogError>;
-type Handed = (tokio::sync::oneshot::Sender<Outcome>, Outcome);
-
-impl Answers {
-    fn hand(&self, to: tokio::sync::oneshot::Sender<Outcome>, outcome: Outcome) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push((to, outcome));
-        let first = waiting.len() == 1;
-        drop(waiting);
-        if first {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Passes answers on, for ever; to be run as a task beside the server.
-    pub async fn pass_on(&self) {
-        loop {
-            self.wake.notified().await;
-            let handed = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            for (to, outcome) in handed {
-                // Nobody listens any more if the client went away; the event is in the log all the same.
-                let _ = to.send(outcome);
-            }
-        }
-    }
-}
-
-/// Gathers the outcomes of one batch until the last one is there.
-struct Gathered(Mutex<Gathering>);
-
-struct Gathering {
-    outcomes: Vec<Option<Outcome>>,
-    missing: usize,
-    to: Option<tokio::sync::oneshot::Sender<Vec<Outcome>>>,
-}
-
-impl Gathered {
-    fn new(count: usize, to: tokio::sync::oneshot::Sender<Vec<Outcome>>) -> Self {
-        let outcomes = std::iter::repeat_with(|| None).take(count).collect();
-        let gathering = Gathering { outcomes, missing: count, to: Some(to) };
-        Self(Mutex::new(gathering))
-    }
-
-    fn put(&self, at: usize, outcome: Outcome) {
-        let mut gathering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = gathering.outcomes.get_mut(at) {
-            *place = Some(outcome);
-        }
-        gathering.missing -= 1;
-        if gathering.missing == 0
-            && let Some(to) = gathering.to.take()
-        {
-            let outcomes = std::mem::take(&mut gathering.outcomes).into_iter().flatten().collect();
-            // Nobody listens any more if the client went away; the events are in the log all the same.
-            let _ = to.send(outcomes);
-        }
-    }
-}
-
 /// An open installation.
 pub struct Engine {
     ports: Ports,
@@ -310,11 +182,6 @@ pub struct Engine {
     _lock: Box<dyn DiskLock>,
 }
 
-struct Marker {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("origin", &self.origin).finish_non_exhaustive()
@@ -322,133 +189,6 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens an installation. `on_stop` is called once if the log has to stop later; the process should end then.
-    ///
-    /// # Errors
-    /// [`EngineError`]; nothing was changed that an open of the repaired cause would not change as well.
-    pub fn open(
-        ports: Ports,
-        settings: &Settings,
-        kek: Kek,
-        on_stop: impl FnOnce(LogError) + Send + 'static,
-    ) -> Result<Self, EngineError> {
-        let lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
-        let mut vault = Vault::open(
-            Arc::clone(&ports.disk),
-            Arc::clone(&ports.entropy),
-            vault_paths(settings),
-            kek,
-            None,
-        )?;
-        let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
-        let name = origins::name(&settings.origin, number);
-        let origin = name.as_str();
-        let (Some(keyring), Some(seed)) = (vault.keyring(origin), vault.signing_seed(origin)) else {
-            return Err(EngineError::Foreign);
-        };
-        if vault.tenant() != settings.tenant {
-            return Err(EngineError::Foreign);
-        }
-        let high_water = HighWater::open(Arc::clone(&ports.disk), &settings.vault.anchors)?;
-        let log_dir = origins::directory(&settings.data_dir, number);
-        let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
-        let place = Place::new(Kind::Events, &settings.data_dir, &settings.origin, number);
-        let hasher = Arc::new(identity::with_identifiers(hasher, &vault, settings, &*ports.disk)?);
-        let lookup = index::open(&ports, settings, &place, &hasher, vault.epoch())?;
-        let suppression = vault.suppression().clone();
-        let identity = Identity::default();
-        let kind = (Kind::Events, number);
-        let (earlier, numbering) =
-            Earlier::open_all(&ports, settings, (&vault, &hasher), kind, Some(&identity))?;
-        let earlier = earlier.into();
-        let stragglers = Stragglers::default();
-        let mut state =
-            State { number, hasher, keyring, suppression, lookup, identity, earlier, numbering, stragglers };
-        let options = Options {
-            dir: &log_dir,
-            origin,
-            segment_bytes: settings.segment_bytes,
-            known_size: TreeSize::new(high_water.size(origin)),
-        };
-        let signer = SignerKey::from_seed(origin, seed.expose())?;
-        let verifier = signer.verifier();
-        let retired = place.verifiers(&vault)?.into_iter().skip(1).map(|(key, _)| key).collect();
-        let (committer, opened) =
-            recovery::open(&ports.disk, &options, Box::new(signer), &mut |index, bytes| {
-                state.read(index, bytes)
-            })?;
-        state.keep_up(&ports, settings, &place, vault.epoch(), committer.reader())?;
-        let needed = Epoch::new(state.lookups().map(Lookup::epoch_in_log).max().unwrap_or(0));
-        if vault.epoch() < needed {
-            // An older vault would bring keys back that the log says were destroyed.
-            return Err(VaultError::RolledBack { epoch: vault.epoch(), needed }.into());
-        }
-        let epoch = vault.epoch();
-        let access = AccessLog::open(&ports, settings, &mut vault, &state.hasher, (&high_water, number))?;
-        let access = Arc::new(access);
-        let rights_keys = access::secure_keys(&mut vault, &format!("{}/rights", settings.origin))?;
-        if vault.epoch() != epoch {
-            // Keys of a new access log are an epoch of the vault that destroyed nothing.
-            for lookup in state.lookups() {
-                lookup.note_epoch(vault.epoch().get())?;
-            }
-        }
-        let sinks_secret = vault.index_key();
-        let (issuer_seed, (pepper_version, _)) = (vault.issuer_seed(), vault.pepper());
-        let quarantine = Quarantine::open(
-            (Arc::clone(&ports.disk), Arc::clone(&ports.entropy)),
-            &settings.data_dir,
-            vault.index_key().expose(),
-            Arc::clone(&state.hasher),
-            settings.quarantine,
-            (vault.suppression(), u64::try_from(ports.clock.wall_ms()).unwrap_or(0)),
-        )?;
-        let quarantine = Arc::new(quarantine);
-        let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
-        let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine))?;
-        let readers = [(origin, log.reader()), (access.origin(), access.reader())];
-        let marker =
-            start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
-        let evidence_signer =
-            SignerKey::from_seed(&idtrail_verify::evidence_key_name(origin), seed.expose())?;
-        let certificate_signer =
-            SignerKey::from_seed(&idtrail_verify::certificate_key_name(origin), seed.expose())?;
-        Ok(Self {
-            origin: origin.to_owned(),
-            rules: rules(settings),
-            hasher: state.hasher,
-            keyring: state.keyring,
-            lookup: state.lookup,
-            identity: state.identity,
-            normaliser: identity::normaliser(settings)?,
-            pepper_version,
-            number,
-            earlier: state.earlier,
-            numbering: state.numbering,
-            stragglers: state.stragglers,
-            log,
-            desk,
-            access,
-            answers: Arc::default(),
-            evidence_signer,
-            certificate_signer,
-            rights_keys,
-            verifier,
-            retired,
-            issuer_seed,
-            sinks_secret,
-            quarantine,
-            batch: settings.batch,
-            opened,
-            marker: Mutex::new(Some(marker)),
-            log_dir,
-            _lock: lock,
-            proposals: Proposals::new(settings.identity.four_eyes),
-            fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
-            ports,
-        })
-    }
-
     /// Returns the logs of the installation, oldest first; the last one is written to.
     pub fn logs(&self) -> Vec<View<'_>> {
         self.line().logs().collect()
@@ -723,151 +463,4 @@ impl Engine {
             );
         }
     }
-}
-
-fn rules(settings: &Settings) -> Rules {
-    Rules {
-        strict: settings.validation.strict,
-        custom_types: settings.validation.custom_types.clone(),
-        pii: match settings.validation.pii {
-            PiiMode::Refuse => PiiHandling::Refuse,
-            PiiMode::Mask => PiiHandling::Mask,
-        },
-        ..Rules::default()
-    }
-}
-
-/// Derived state while it is built from the log.
-struct State {
-    number: u32,
-    hasher: Arc<Hasher>,
-    keyring: Keyring,
-    suppression: Suppression,
-    lookup: Lookup,
-    identity: Identity,
-    /// The logs of the same kind before this one, oldest first.
-    earlier: Arc<[Earlier]>,
-    numbering: Numbering,
-    stragglers: Stragglers,
-}
-
-impl State {
-    fn read(
-        &mut self,
-        index: LogIndex,
-        bytes: &[u8],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let start = self.numbering.start(OriginOrdinal(self.number)).unwrap_or(0);
-        let (keyring, hasher, lookup) = (&self.keyring, &*self.hasher, &self.lookup);
-        Reading { keyring, hasher, lookup, identity: Some((&self.identity, start)) }.take(index, bytes)
-    }
-
-    fn lookups(&self) -> impl Iterator<Item = &Lookup> {
-        self.earlier.iter().map(|one| &one.lookup).chain([&self.lookup])
-    }
-
-    fn start(
-        &mut self,
-        ports: &Ports,
-        settings: &Settings,
-        mut committer: Committer,
-        opened: Opened,
-        on_stop: impl FnOnce(LogError) + Send + 'static,
-    ) -> Result<Log<Trail>, LogError> {
-        let trail = Trail::new(
-            Arc::clone(&ports.entropy),
-            self.lookup.clone(),
-            self.suppression.clone(),
-            Arc::clone(&self.hasher),
-            self.identity.clone(),
-        );
-        let earlier =
-            self.earlier.iter().map(|one| (OriginOrdinal(one.number), one.size, one.lookup.clone()));
-        let trail = trail.continuing(OriginOrdinal(self.number), earlier).telling(self.stragglers.clone());
-        let newest_ms = self.lookups().map(Lookup::received_ms).max().unwrap_or(0);
-        let clock = ReceiptClock::start(Arc::clone(&ports.clock), newest_ms);
-        if clock.wall_step_ms() < -1000 {
-            tracing::warn!(
-                "the clock is behind the newest receipt time; receipts keep that time until it is passed"
-            );
-        }
-        let sealer = TrailSealer::new(self.keyring.clone(), Arc::clone(&ports.entropy));
-        let mut sequencer = Sequencer::new(trail, sealer, clock, LogIndex::new(opened.size.get()));
-        if opened.size.get() == 0 {
-            // The leaves that say what this log is come first, before anybody can post.
-            let first = Command::first_leaves(&OriginStartItem { previous: None }, &ClassTable::default());
-            let ignore = |_: Result<Answer<Refusal>, LogError>| {};
-            let group = first.map(|command| Submission { command, reply: Box::new(ignore) });
-            let sealed = sequencer.step(group.into())?;
-            for told in committer.commit(vec![sealed])? {
-                self.lookup.apply(told);
-            }
-        }
-        let limits = Limits::for_segments(settings.segment_bytes, settings.limits.queue_events_max);
-        Log::start(Arc::clone(&ports.disk), sequencer, committer, self.lookup.clone(), limits, on_stop)
-    }
-
-    /// Finishes what a former process left of a shred, before anybody else can write the vault.
-    fn desk(
-        &self,
-        ports: &Ports,
-        settings: &Settings,
-        vault: Vault,
-        log: &Arc<Log<Trail>>,
-        (access, quarantine): (&Arc<AccessLog>, &Arc<Quarantine>),
-    ) -> Result<shred::Desk, ShredError> {
-        let works = Works {
-            disk: Arc::clone(&ports.disk),
-            clock: Arc::clone(&ports.clock),
-            pending: shredding_path(&settings.data_dir),
-            newest: ShredLog {
-                ordinal: OriginOrdinal(self.number),
-                reader: Arc::clone(log.reader()),
-                keyring: self.keyring.clone(),
-                lookup: self.lookup.clone(),
-            },
-            earlier: self.earlier.iter().map(Earlier::to_shred).collect(),
-            hasher: Arc::clone(&self.hasher),
-            vault: Arc::new(Mutex::new(vault)),
-            suppression_ms: settings.retention.suppression_ms,
-        };
-        let retention = shred::Retention {
-            automatic: settings.retention.automatic,
-            clock: Arc::clone(&ports.clock),
-            refold: Some(identity::Refold {
-                identity: self.identity.clone(),
-                hasher: Arc::clone(&self.hasher),
-                keyring: self.keyring.clone(),
-                log: Arc::clone(log),
-                earlier: Arc::clone(&self.earlier),
-                numbering: self.numbering.clone(),
-            }),
-        };
-        let second =
-            Second::open((&works, log, &self.earlier), (access, quarantine), settings, retention.automatic)?;
-        shred::Desk::open(works, shred::Door(Arc::clone(log)), retention, second)
-    }
-}
-
-fn start_marker(mut high_water: HighWater, readers: [(String, Arc<Reader>); 2]) -> Result<Marker, LogError> {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let run = move || {
-        loop {
-            let ended = stopped.recv_timeout(Duration::from_secs(1)) != Err(mpsc::RecvTimeoutError::Timeout);
-            let marks = readers.each_ref().map(|(origin, reader)| (origin.as_str(), reader.size().get()));
-            if let Err(error) = high_water.raise(&marks) {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the high-water mark could not be written"
-                );
-            }
-            if ended {
-                break;
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("high-water".to_owned()).spawn(run).map_err(|source| {
-        LogError::Disk { operation: "start a thread", path: "high-water".into(), source }
-    })?;
-    Ok(Marker { stop, thread })
 }

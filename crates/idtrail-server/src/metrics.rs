@@ -203,6 +203,10 @@ pub struct Metrics {
     pub fsync_seconds: Histogram,
     /// Entries of the log.
     pub log_size: Gauge,
+    /// Entries of the access log.
+    pub access_log_size: Gauge,
+    /// 1 if the access log takes entries, else 0: then nothing is disclosed.
+    pub access_log_running: Gauge,
     /// Requests that wait for the log.
     pub queue_depth: Gauge,
     /// Requests that may wait for the log.
@@ -239,6 +243,8 @@ impl Default for Metrics {
             ack_seconds: histogram(),
             fsync_seconds: histogram(),
             log_size: Gauge::default(),
+            access_log_size: Gauge::default(),
+            access_log_running: Gauge::default(),
             queue_depth: Gauge::default(),
             queue_limit: Gauge::default(),
             checkpoint_age_seconds: Gauge::default(),
@@ -274,6 +280,16 @@ impl Metrics {
             self.fsync_seconds.clone(),
         );
         r.register("log_size_events", "Entries of the log", self.log_size.clone());
+        r.register(
+            "access_log_size_events",
+            "Entries of the access log: who was shown what",
+            self.access_log_size.clone(),
+        );
+        r.register(
+            "access_log_running",
+            "1 if accesses can be recorded; without that nothing is disclosed",
+            self.access_log_running.clone(),
+        );
         r.register("ingest_queue_events", "Requests that wait for the log", self.queue_depth.clone());
         r.register(
             "ingest_queue_limit_events",

@@ -96,6 +96,9 @@ impl Monitor {
         metrics.clock_skew_seconds.set(step_ms as f64 / 1000.0);
         let size = self.engine.reader().size().get();
         metrics.log_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+        let access = self.engine.access();
+        metrics.access_log_size.set(i64::try_from(access.reader().size().get()).unwrap_or(i64::MAX));
+        metrics.access_log_running.set(i64::from(access.log().is_running()));
         metrics.queue_depth.set(i64::try_from(self.engine.log().waiting()).unwrap_or(i64::MAX));
         metrics.checkpoint_age_seconds.set(self.checkpoint_age_s(size, now_ns));
         metrics.ready.set(i64::from(self.reasons().is_empty()));

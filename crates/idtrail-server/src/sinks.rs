@@ -23,7 +23,7 @@ use idtrail_connect::settings::{Ports as SinkPorts, SettingsError, SinkSettings}
 use idtrail_connect::sink::Grants;
 use idtrail_connect::store::StoreError;
 use idtrail_connect::worker::{CommandError, Parts, SinkStatus, Worker};
-use idtrail_connect::{Content, Feed as _, FeedError, Outcome, Plan, Position};
+use idtrail_connect::{CLOSED, FeedError, Position};
 use idtrail_vault::Secret32;
 use idtrail_verify::time_text;
 use serde_json::{Value, json};
@@ -33,11 +33,13 @@ use crate::engine::{Engine, Ports};
 use crate::metrics::SinkFigures;
 use crate::settings::{Settings, share_place};
 use feed::LogFeed;
+pub use preview::Proposed;
 use registry::RegistryError;
 use secrets::ServerSecrets;
 
 pub mod feed;
 pub mod policy;
+mod preview;
 pub mod registry;
 pub mod rights;
 pub mod secrets;
@@ -48,7 +50,7 @@ pub type Env = fn(&str) -> Option<String>;
 /// Most sinks of one installation: each has tasks, buffers and a connection of its own.
 pub const SINKS_MAX: usize = 64;
 /// Files of a sink's memory.
-const MEMORY: [&str; 3] = ["cursor", "dead-letters", "lock"];
+const MEMORY: [&str; 4] = ["cursor", "dead-letters", CLOSED, "lock"];
 
 /// All sinks.
 pub struct Sinks {
@@ -73,18 +75,6 @@ enum State {
     Running(Box<Worker>),
     /// Why there is no worker.
     Broken(String),
-}
-
-/// A filter or a mapping to be tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Proposed {
-    /// The filter; the sink's own if there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-    /// The lines of the mapping; the sink's own if there are none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<Vec<String>>,
 }
 
 /// Where a sink is configured.
@@ -361,17 +351,6 @@ impl Sinks {
         policy::confine(target, &self.data_dir, &self.hosts)
     }
 
-    /// Returns what the newest entries become under a sink's filter and mapping, oldest first. Rows only if `with_rows`:
-    /// they hold what the events hold.
-    ///
-    /// # Errors
-    /// `NotFound`, `Settings`, `Feed`. Waits for the disk.
-    pub fn preview(&self, name: &str, count: u64, with_rows: bool) -> Result<Value, SinksError> {
-        let entry = self.entry(name)?;
-        let plan = entry.settings.plan(self.reference_key(name))?;
-        preview(&self.feed, &plan, count, with_rows)
-    }
-
     /// Gives the secrets of the second principal their places, as [`Self::confine`] does those of the target.
     ///
     /// # Errors
@@ -379,25 +358,6 @@ impl Sinks {
     pub fn confine_eraser(&self, rights: &mut Value) -> Result<(), policy::Refused> {
         policy::secrets(rights, &self.data_dir)
             .map_err(|refused| policy::Refused { pointer: "/rights", ..refused })
-    }
-
-    /// Returns what the newest entries would become if a sink had another filter or mapping. Nothing is changed.
-    ///
-    /// # Errors
-    /// `NotFound`, `Settings` if the proposal does not read or asks for what the sink may not have, `Feed`. Waits for the
-    /// disk.
-    pub fn preview_of(
-        &self,
-        name: &str,
-        proposed: Proposed,
-        count: u64,
-        with_rows: bool,
-    ) -> Result<Value, SinksError> {
-        let mut settings = self.entry(name)?.settings.clone();
-        settings.filter = proposed.filter.unwrap_or(settings.filter);
-        settings.mapping = proposed.mapping.unwrap_or(settings.mapping);
-        let plan = settings.plan(self.reference_key(name))?;
-        preview(&self.feed, &plan, count, with_rows)
     }
 
     fn alone(&self, settings: &SinkSettings) -> Result<(), SinksError> {
@@ -587,47 +547,6 @@ fn running(status: &SinkStatus) -> Value {
 /// Returns a place as the API writes it: `origin/index`.
 pub fn place(at: Position) -> String {
     at.to_string()
-}
-
-/// Returns what the newest entries become.
-///
-/// # Errors
-/// `Feed`.
-fn preview(feed: &LogFeed, plan: &Plan, count: u64, with_rows: bool) -> Result<Value, SinksError> {
-    let from = feed.newest(count);
-    let entries = feed.read(from, usize::try_from(count).unwrap_or(usize::MAX), usize::MAX)?;
-    let columns = plan.mapping.columns();
-    let shown: Vec<Value> = entries
-        .iter()
-        .filter(|entry| match &entry.content {
-            // The log's own leaves are never anything for a sink.
-            Content::Opened(row) => row.is_event(),
-            Content::Erased | Content::Damaged => true,
-        })
-        .map(|entry| {
-            let at = place(entry.position);
-            match plan.prepare(entry).outcome {
-                Outcome::Row(row) if with_rows => {
-                    json!({ "at": at, "outcome": "row", "row": row.to_json(columns) })
-                }
-                Outcome::Row(_) => json!({ "at": at, "outcome": "row" }),
-                Outcome::Filtered => json!({ "at": at, "outcome": "filtered" }),
-                Outcome::Erased => json!({ "at": at, "outcome": "erased" }),
-                Outcome::Unmappable(why) => {
-                    json!({ "at": at, "outcome": "unmappable", "code": why.code(), "column": why.column() })
-                }
-            }
-        })
-        .collect();
-    let columns: Vec<Value> = columns
-        .iter()
-        .map(|column| {
-            json!({
-                "name": column.name, "type": column.kind, "required": column.required, "personal": column.personal
-            })
-        })
-        .collect();
-    Ok(json!({ "columns": columns, "entries": shown }))
 }
 
 /// Does what waits for the disk, off the threads that serve connections.

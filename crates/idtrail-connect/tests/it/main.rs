@@ -22,5 +22,6 @@ mod proxy;
 mod simulation;
 mod snowflake;
 mod stores;
+mod stuck;
 mod support;
 mod webhook;

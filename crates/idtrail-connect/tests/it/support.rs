@@ -5,6 +5,7 @@ use idtrail_connect::mapping::Mapping;
 use idtrail_connect::personal::{Erase, Pii, Privacy, References};
 use idtrail_connect::secret::{Secret, SecretError, SecretRef, Secrets};
 use idtrail_connect::settings::{Ports, SinkSettings};
+use idtrail_connect::store::StoreError;
 use idtrail_connect::worker::{Parts, SinkStatus, Worker};
 use idtrail_connect::{BoxFuture, EventRow, Feed, FeedEntry, FeedError, Plan, Position};
 use serde_json::{Value, json};
@@ -131,6 +132,14 @@ impl Secrets for FixedSecrets {
 
 /// Starts a sink as its configuration says, with its memory in `home`.
 pub(crate) fn start(toml: &str, home: &std::path::Path, feed: std::sync::Arc<MemoryFeed>) -> Worker {
+    try_start(toml, home, feed).unwrap()
+}
+
+pub(crate) fn try_start(
+    toml: &str,
+    home: &std::path::Path,
+    feed: std::sync::Arc<MemoryFeed>,
+) -> Result<Worker, StoreError> {
     let settings: SinkSettings = toml::from_str(toml).unwrap();
     let ports = Ports {
         disk: std::sync::Arc::new(idtrail_port::os::OsDisk),
@@ -149,7 +158,6 @@ pub(crate) fn start(toml: &str, home: &std::path::Path, feed: std::sync::Arc<Mem
         entropy: std::sync::Arc::new(idtrail_port::os::OsEntropy),
         deadline: settings.deadline(),
     })
-    .unwrap()
 }
 
 pub(crate) async fn caught_up(worker: &Worker) {

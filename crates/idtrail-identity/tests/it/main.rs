@@ -10,5 +10,6 @@ mod histories;
 mod invariants;
 #[cfg(test)]
 mod normal_forms;
+mod rotation;
 #[cfg(test)]
 mod scenarios;

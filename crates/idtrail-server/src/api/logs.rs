@@ -68,8 +68,11 @@ pub async fn list(State(state): State<AppState>) -> Response {
     ),
     security(())
 )]
-pub async fn checkpoint(State(state): State<AppState>, Path(number): Path<u32>) -> Result<Response, Problem> {
-    let log = events(&state, number)?;
+pub async fn checkpoint(
+    State(state): State<AppState>,
+    Path(number): Path<String>,
+) -> Result<Response, Problem> {
+    let log = events(&state, &number)?;
     Ok(tiles::checkpoint_of(&log))
 }
 
@@ -96,9 +99,9 @@ pub async fn checkpoint(State(state): State<AppState>, Path(number): Path<u32>) 
 )]
 pub async fn tile(
     State(state): State<AppState>,
-    Path((number, path)): Path<(u32, String)>,
+    Path((number, path)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    tiles::tile_of(&events(&state, number)?, &path).await
+    tiles::tile_of(&events(&state, &number)?, &path).await
 }
 
 /// Gives sealed entries of a log
@@ -126,10 +129,10 @@ pub async fn tile(
 pub async fn entries(
     State(state): State<AppState>,
     system: CallingSystem,
-    Path((number, path)): Path<(u32, String)>,
+    Path((number, path)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, &[Role::Auditor, Role::Mirror])?;
-    tiles::entries_of(&events(&state, number)?, &path).await
+    tiles::entries_of(&events(&state, &number)?, &path).await
 }
 
 /// Gives the checkpoint of an access log
@@ -152,9 +155,9 @@ pub async fn entries(
 )]
 pub async fn access_checkpoint(
     State(state): State<AppState>,
-    Path(number): Path<u32>,
+    Path(number): Path<String>,
 ) -> Result<Response, Problem> {
-    let log = accesses(&state, number)?;
+    let log = accesses(&state, &number)?;
     Ok(tiles::checkpoint_of(&log))
 }
 
@@ -181,9 +184,9 @@ pub async fn access_checkpoint(
 )]
 pub async fn access_tile(
     State(state): State<AppState>,
-    Path((number, path)): Path<(u32, String)>,
+    Path((number, path)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    tiles::tile_of(&accesses(&state, number)?, &path).await
+    tiles::tile_of(&accesses(&state, &number)?, &path).await
 }
 
 /// Gives sealed entries of an access log
@@ -211,22 +214,27 @@ pub async fn access_tile(
 pub async fn access_entries(
     State(state): State<AppState>,
     system: CallingSystem,
-    Path((number, path)): Path<(u32, String)>,
+    Path((number, path)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     state.admit_reader(&system, &[Role::Auditor, Role::Mirror])?;
-    tiles::entries_of(&accesses(&state, number)?, &path).await
+    tiles::entries_of(&accesses(&state, &number)?, &path).await
 }
 
-fn events(state: &AppState, number: u32) -> Result<Arc<Reader>, Problem> {
-    let found = state.engine().log_at(OriginOrdinal(number)).map(|log| Arc::clone(log.reader));
+fn events(state: &AppState, number: &str) -> Result<Arc<Reader>, Problem> {
+    let found = state.engine().log_at(ordinal(number)?).map(|log| Arc::clone(log.reader));
     found.ok_or(nothing())
 }
 
-fn accesses(state: &AppState, number: u32) -> Result<Arc<Reader>, Problem> {
-    let line = state.engine().access().line();
-    let found =
-        line.logs().find(|log| log.ordinal == OriginOrdinal(number)).map(|log| Arc::clone(log.reader));
+fn accesses(state: &AppState, number: &str) -> Result<Arc<Reader>, Problem> {
+    let (ordinal, line) = (ordinal(number)?, state.engine().access().line());
+    let found = line.logs().find(|log| log.ordinal == ordinal).map(|log| Arc::clone(log.reader));
     found.ok_or(nothing())
+}
+
+/// Reads a number in its only spelling.
+fn ordinal(text: &str) -> Result<OriginOrdinal, Problem> {
+    let number = text.parse::<u32>().ok().filter(|number| number.to_string() == text);
+    number.map(OriginOrdinal).ok_or(nothing())
 }
 
 const fn nothing() -> Problem {

@@ -44,30 +44,34 @@ pub struct Page {
 
 /// Lists what is in the quarantine
 ///
-/// Oldest first; without the events themselves.
+/// Oldest first; without the events themselves. It tells that something of a customer was refused and when, so it is
+/// recorded in the access log.
 ///
 /// # Errors
-/// 400, 401, 403, 429.
+/// 400, 401, 403, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/quarantine",
     operation_id = "list_quarantine",
     tag = "events",
-    params(Page),
+    params(Page, openapi::Purpose),
     responses(
         (status = 200, description = "A page of entries.", body = schema::QuarantinePage),
         openapi::RequestProblem,
         openapi::ReadProblems
     ),
-    security(("ApiKey" = [])),
-    extensions(("x-idtrail-roles" = json!({ "ApiKey": ["operator", "dpo"] })))
+    security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
+    extensions(
+        ("x-idtrail-roles" = json!({ "ApiKey": ["operator", "dpo"], "Bearer": ["any"] })),
+        ("x-idtrail-discloses" = json!(true))
+    )
 )]
 pub async fn list(
     State(state): State<AppState>,
-    system: CallingSystem,
+    reader: Reader,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    state.admit_reader(&system, &[Role::Operator, Role::Dpo])?;
+    reader.admit(&state, &[Role::Operator, Role::Dpo])?;
     let Query(page) = page?;
     let wrong = || Problem::malformed_request("the query is not understood: after or limit is wrong");
     let after = page.after.as_deref().map(|text| cursor(text).ok_or_else(wrong)).transpose()?;
@@ -75,15 +79,27 @@ pub async fn list(
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(wrong());
     }
-    let quarantine = state.engine().quarantine();
-    let found = quarantine.list(after, limit);
+    let route = Route { operation: "list_quarantine", purpose: "CORRECTION" };
+    let (found, total) = disclose(state.engine(), &reader, route, move |engine, shown| {
+        let found = engine.quarantine().list(after, limit);
+        shown.at(engine.origin(), engine.reader().size().get());
+        for (id, summary) in &found {
+            let owner = summary.customer.map(|key| engine.customer(&key)).transpose().map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "the index cannot be read");
+                Problem::unavailable("the index cannot be read", 5)
+            })?;
+            shown.quarantined(owner.flatten(), id.to_string());
+        }
+        Ok((found, engine.quarantine().len()))
+    })
+    .await?;
     let next = if found.len() == limit {
         found.last().map(|(id, summary)| format!("{}.{id}", summary.received_ms))
     } else {
         None
     };
     let entries: Vec<Value> = found.iter().map(|(id, summary)| shown(*id, summary)).collect();
-    Ok(answer(StatusCode::OK, &json!({ "entries": entries, "total": quarantine.len(), "next": next })))
+    Ok(answer(StatusCode::OK, &json!({ "entries": entries, "total": total, "next": next })))
 }
 
 /// Shows one entry

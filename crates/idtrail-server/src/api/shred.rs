@@ -43,7 +43,8 @@ pub(crate) fn erased() -> Bytes {
 /// Destroys the keys of leaves
 ///
 /// The leaves of these log indices become unreadable for ever; every proof stays valid. Held leaves are left out and
-/// named. The same request again is answered with its first outcome.
+/// named. The same request again is answered with its first outcome. With `staffOnly` only what says which member of staff
+/// acted becomes unreadable; with `staff` that goes wherever the member of staff is named, in all logs.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 409, 413, 415, 422, 429 or 503.
@@ -68,6 +69,9 @@ pub async fn shred(
     body: Body,
 ) -> Result<Response, Problem> {
     let value = admin(&state, &system, &headers, body).await?;
+    if let Some(staff) = value.get("staff") {
+        return shred_staff(&state, &system, &value, staff).await;
+    }
     let mut indices = indices(&value)?;
     indices.sort_unstable();
     indices.dedup();
@@ -80,6 +84,42 @@ pub async fn shred(
     let leaves = places(&state, &value, indices)?;
     let order = order(&system, &value, Task::Erase { leaves, sections })?;
     carry_out(&state, order).await
+}
+
+/// Destroys what says that a member of staff acted, wherever it stands; a trial run counts only.
+async fn shred_staff(
+    state: &AppState,
+    system: &CallingSystem,
+    value: &Value,
+    staff: &Value,
+) -> Result<Response, Problem> {
+    let staff = staff.as_str().filter(|staff| !staff.is_empty() && value.get("indices").is_none());
+    let staff =
+        staff.ok_or_else(|| wrong("/staff", "it is not a text, or there are indices too", "a staff id"))?;
+    let (engine, staff) = (state.engine().clone(), staff.to_owned());
+    let leaves = tokio::task::spawn_blocking(move || engine.leaves_of_staff(&staff));
+    let leaves = leaves.await.map_err(|_| Problem::internal())?.map_err(|error| problem(&error.into()))?;
+    let count = leaves.len();
+    let is_trial = value.get("dryRun").and_then(Value::as_bool).unwrap_or(false);
+    if count == 0 && !is_trial {
+        // The same request again gets its first outcome; another one is told that there was nothing.
+        let order = order(system, value, Task::Erase { leaves, sections: Sections::Staff })?;
+        let receiver = state.engine().desk().order(order).map_err(|error| problem(&error))?;
+        return match tokio::time::timeout(state.request_timeout(), receiver).await {
+            Ok(Ok(Ok(outcome))) => Ok(answer(StatusCode::OK, &shown(state, &outcome))),
+            Ok(Ok(Err(DeskError::Shred(ShredError::Order(_))))) => {
+                Ok(answer(StatusCode::OK, &json!({ "shredded": 0, "leaves": 0 })))
+            }
+            Ok(Ok(Err(error))) => Err(problem(&error)),
+            Ok(Err(_)) | Err(_) => Err(Problem::unavailable("ask again with the same requestId", 5)),
+        };
+    }
+    if is_trial {
+        return Ok(answer(StatusCode::OK, &json!({ "shredded": 0, "leaves": count })));
+    }
+    confirmed(value, &format!("shred staff of {count} {}", self::leaves(count as u64)))?;
+    let order = order(system, value, Task::Erase { leaves, sections: Sections::Staff })?;
+    carry_out(state, order).await
 }
 
 /// Lists the holds

@@ -7,6 +7,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
@@ -24,6 +26,9 @@ use crate::engine::origins::{self, Kind, Place};
 use crate::engine::{self, Engine, EngineError};
 use crate::exit::Exit;
 use crate::settings::{SecretRef, Settings};
+
+/// How long the log may take to make the leaf durable.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Arguments of `rotate`.
 #[derive(Args, Clone, Debug)]
@@ -105,7 +110,10 @@ fn rotate_log_key(engine: &Engine, seed: &[u8; 32]) -> Result<(String, u64), Fai
     let old = engine.verifier();
     let item = LogKeyRotatedItem { old: old.to_string(), new: signer.verifier().to_string() };
     let command = Command::log_key_rotated(&item, Some("command line".to_owned()));
-    let answer = engine.submit(command).or_exit(Exit::Io)?.blocking_recv().or_exit(Exit::Io)?;
+    // Not through the engine's own answers, which a running server passes on.
+    let (sender, answer) = sync_channel(1);
+    engine.log().submit(command, Box::new(move |outcome| drop(sender.send(outcome)))).or_exit(Exit::Io)?;
+    let answer = answer.recv_timeout(PATIENCE).or_exit(Exit::Io)?;
     let Answer::Appended { first, .. } = answer.or_exit(Exit::Io)? else {
         return Err(Failure::message(Exit::Io, "the log did not take the leaf that names the new key"));
     };

@@ -24,11 +24,14 @@ use crate::exit::Exit;
 #[derive(Args, Clone, Debug)]
 pub struct ShredArgs {
     /// Log index of a leaf whose keys are to be destroyed; can be given several times, or several separated by commas.
-    #[arg(long = "index", value_name = "INDEX", required = true, value_delimiter = ',')]
+    #[arg(long = "index", value_name = "INDEX", required_unless_present = "staff", value_delimiter = ',')]
     pub indices: Vec<u64>,
     /// The log of the leaves, if it is not the newest one.
     #[arg(long, value_name = "NAME")]
     pub origin: Option<String>,
+    /// A member of staff, as events name them: destroy what says that they acted, in all logs; the events stay.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["indices", "origin", "staff_only"])]
+    pub staff: Option<String>,
     /// Destroy only what says which member of staff acted; the events stay.
     #[arg(long)]
     pub staff_only: bool,
@@ -90,6 +93,22 @@ pub struct ReleaseArgs {
 /// # Errors
 /// A failure with its exit code.
 pub fn run(context: &Context, args: &ShredArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    if let Some(staff) = &args.staff {
+        let engine = open(context)?;
+        let leaves = engine.leaves_of_staff(staff);
+        engine.stop();
+        drop(engine);
+        let leaves = leaves.or_exit(Exit::Io)?;
+        if leaves.is_empty() {
+            let said = if context.globals.json { "{\"shredded\":0}" } else { "No readable leaf names them." };
+            writeln!(out, "{said}")?;
+            return Ok(Exit::Ok);
+        }
+        let (count, of) = (leaves.len(), if leaves.len() == 1 { "leaf" } else { "leaves" });
+        confirm(args.confirm.as_deref(), &format!("shred staff of {count} {of}"))?;
+        let task = Task::Erase { leaves, sections: Sections::Staff };
+        return carry_out(context, args.request.as_deref(), &|_| Ok(task.clone()), out);
+    }
     let mut indices = args.indices.clone();
     indices.sort_unstable();
     indices.dedup();

@@ -225,6 +225,8 @@ impl Second {
                 "keys of the access log destroyed"
             );
         }
+        // Each index may be one epoch behind while the note is there, or it would be built anew.
+        self.note_epoch()?;
         self.empty_quarantine()?;
         // While the note is there, an index that misses the epoch of the other log is not built anew.
         self.note_epoch()?;

@@ -416,20 +416,30 @@ pub struct ShredRequest {
     /// Name of this request; the same name again is answered with the first outcome.
     #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
     pub request_id: String,
-    /// Log indices of client events.
-    #[schema(min_items = 1, max_items = 1_000_000)]
-    pub indices: Vec<u64>,
+    /// Log indices of client events; needed unless `staff` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 1_000_000, nullable = false)]
+    pub indices: Option<Vec<u64>>,
     /// Name of their log; the newest one if it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub origin: Option<String>,
+    /// A member of staff, as events name them: what says that they acted is destroyed in every log, up to a million leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, nullable = false)]
+    pub staff: Option<String>,
+    /// With `staff`: only count the leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub dry_run: Option<bool>,
     /// Destroy only what says which member of staff acted; the events stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub staff_only: Option<bool>,
     /// `shred N leaves` with the count of different indices, or `shred staff of N leaves`, typed by a person.
-    #[schema(example = "shred 2 leaves")]
-    pub confirm: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "shred 2 leaves", nullable = false)]
+    pub confirm: Option<String>,
 }
 
 /// What became unreadable.
@@ -442,6 +452,10 @@ pub struct ShredOutcome {
     pub request_id: Option<String>,
     /// How many leaves became unreadable.
     pub shredded: u64,
+    /// How many leaves it would be; of a trial run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub leaves: Option<u64>,
     /// Leaves of the newest log that a hold kept, at most 10,000 of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -6,8 +6,9 @@
 //! ```
 //! All of it runs under the second principal of `[sinks.NAME.rights]`, on a connection of its own, and each call has the
 //! sink's deadline. An erasure is refused until the cursor has passed the entry from which on the person's entries are
-//! closed: a batch in flight would bring the person back. Destroy the keys first: then a replay finds only erased entries.
-//! What is done is decided by the probe and by nothing else.
+//! closed: a batch in flight would bring the person back. Before anything is deleted the sink itself closes the person up to
+//! that entry: until the keys are gone, and after them, a replay counts those entries as erased, also after a restart. So
+//! keys and targets may be taken in either order. What is done is decided by the probe and by nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,14 +127,23 @@ impl SinkRights {
     }
 
     /// Deletes the rows or nulls their personal columns and returns how many it touched. May be repeated. Refused until the
-    /// sink's cursor has passed `freeze`, the entry from which on the person's entries are closed.
+    /// sink's cursor has passed `freeze`, the entry from which on the person's entries are closed, and while dead letters are
+    /// being tried again. Entries of the person up to `freeze` count as erased in this sink from now on.
     ///
     /// # Errors
     /// `NotPassed`, `Target`, `Sink`.
     pub async fn erase(&mut self, customer_ids: &[String], freeze: Position) -> Result<u64, SinkRightsError> {
-        let cursor = self.sinks.entry(&self.name)?.cursor();
+        let entry = self.sinks.entry(&self.name)?;
+        let cursor = entry.cursor();
+        let State::Running(worker) = &entry.state else {
+            return Err(SinkRightsError::NotPassed { cursor, freeze });
+        };
         if !cursor.is_some_and(|cursor| may_start(cursor, freeze)) {
             return Err(SinkRightsError::NotPassed { cursor, freeze });
+        }
+        // Closed first, then looked at again: a replay that began in between has read the person's entries.
+        if !worker.close(customer_ids, freeze).await.map_err(SinksError::Store)? {
+            return Err(SinkRightsError::NotPassed { cursor: entry.cursor(), freeze });
         }
         let person = person(customer_ids);
         within(self.deadline, self.task.erase(&person)).await

@@ -234,7 +234,7 @@ fn no_route_discloses_without_the_document_saying_so() {
     let request = office.request("ACCESS", CUSTOMER);
     office.verify(&request);
     office.until(&request, "REVIEW");
-    let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap()];
+    let canaries = [CUSTOMER, "gc_", first["eventId"].as_str().unwrap(), &quarantined];
     let token = format!("Bearer {}", server.token(&installation.person));
     let package = server.post(
         &format!("{ACCESS}?format=package"),
@@ -317,6 +317,7 @@ fn no_route_discloses_without_the_document_saying_so() {
         "list_events",
         "list_identity_quarantine",
         "list_interaction_events",
+        "list_quarantine",
         "lookup_identity",
         "show_customer",
         "show_event",

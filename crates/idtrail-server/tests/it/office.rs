@@ -123,13 +123,18 @@ impl<'a> Office<'a> {
 
     /// Waits for a state.
     pub(crate) fn until(&self, id: &str, state: &str) -> Value {
+        self.until_that(id, state, &|shown| shown["state"] == state)
+    }
+
+    /// Waits until the request is as wished.
+    pub(crate) fn until_that(&self, id: &str, what: &str, wished: &dyn Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
             let shown = self.shown(id);
-            if shown["state"] == state {
+            if wished(&shown) {
                 return shown;
             }
-            assert!(started.elapsed() < PATIENCE, "not {state} but {shown:#}");
+            assert!(started.elapsed() < PATIENCE, "not {what} but {shown:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -69,12 +69,6 @@ pub(crate) fn lose_the_disk(installation: &Installation) {
     std::fs::remove_dir_all(installation.home().join("data")).unwrap();
 }
 
-pub(crate) fn refreshed(installation: &mut Installation) {
-    let roles = ["--name", "contact-centre", "--role", "ingest", "--role", "dpo", "--role", "auditor"];
-    installation.key = installation.credential(&roles).1;
-    installation.person = installation.credential(&["--person", "--name", "dpo-1", "--role", "dpo"]);
-}
-
 pub(crate) fn package(server: &Running, of: &Installation, customer: &str, policy: &Policy) -> Package {
     let answer = server.access(of, &query(customer));
     assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.body());
@@ -89,7 +83,7 @@ pub(crate) fn places(package: &Package) -> Vec<(&str, u64)> {
 
 #[test]
 fn the_disk_is_lost_right_after_a_shred() {
-    let mut installation = installation("");
+    let installation = installation("");
     let backup = installation.dir.path().join("backup");
     let policy_file = installation.home().join("policy-2.txt");
     let admin = installation.credential(&["--name", "operations", "--role", "admin"]).1;
@@ -146,7 +140,6 @@ fn the_disk_is_lost_right_after_a_shred() {
     let (exit, _) = command(&installation, &arguments);
     assert_eq!(exit, Some(2), "never over data");
 
-    refreshed(&mut installation);
     let policy = Policy::parse(&std::fs::read_to_string(&policy_file).unwrap()).unwrap();
     let segments = |number: &str| {
         let dir = installation.home().join("data/log").join(number).join("segments");
@@ -233,7 +226,6 @@ fn the_disk_is_lost_right_after_a_shred() {
         (exit, &restored["lost"], &restored["origin"]),
         (Some(0), &json!(0), &json!(format!("{old}/2")))
     );
-    refreshed(&mut installation);
     let server = installation.start();
     let policy = Policy::parse(restored["policy"].as_str().unwrap()).unwrap();
     assert_eq!(places(&package(&server, &installation, "kept-one", &policy)).len(), 4);
@@ -305,7 +297,7 @@ pub(crate) fn accesses(server: &Running, of: &Installation, filter: &str) -> Vec
 
 #[test]
 fn who_was_known_by_a_telephone_and_who_was_shown_what_is_known_after_a_restore() {
-    let mut installation = installation("");
+    let installation = installation("");
     let backup = installation.dir.path().join("backup");
     let server = installation.start();
     let before = post(&server, &installation, &call(1), StatusCode::CREATED);
@@ -330,7 +322,6 @@ fn who_was_known_by_a_telephone_and_who_was_shown_what_is_known_after_a_restore(
     let new = restored["origin"].as_str().unwrap().to_owned();
     let policy = Policy::parse(restored["policy"].as_str().unwrap()).unwrap();
 
-    refreshed(&mut installation);
     for round in 0..3 {
         let server = installation.start();
         let status = if round == 0 { StatusCode::CREATED } else { StatusCode::OK };

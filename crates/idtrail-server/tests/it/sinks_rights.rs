@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use idtrail_connect::Position;
+use idtrail_connect::engine::Command;
 use idtrail_connect::personal::Erase;
 use idtrail_port::os::{OsClock, OsDisk, OsEntropy};
 use idtrail_server::engine::Ports;
@@ -106,6 +107,11 @@ fn a_person_is_taken_out_by_the_second_principal_once_the_cursor_has_passed() {
             assert_eq!(task.erase(&ids, Position::new(0, last)).await.unwrap(), 5, "{name}");
             assert_eq!(task.probe(&ids).await.unwrap(), 0, "{name}");
             assert_eq!(task.erase(&ids, Position::new(0, last)).await.unwrap(), 0, "again changes nothing");
+            // The keys are still there, and yet a replay brings nobody back.
+            let replay = Command::ReplayFrom(Position::START);
+            sinks.command(name, replay).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(30), sinks.caught_up(name)).await.unwrap().unwrap();
+            assert_eq!(task.probe(&ids).await.unwrap(), 0, "{name}");
             assert!(!task.residual().is_empty());
         }
         // Without its grant the second principal is refused, and says so.

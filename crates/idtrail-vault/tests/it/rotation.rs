@@ -19,8 +19,10 @@ fn another_kek_opens_the_vault_and_the_old_one_does_not() {
     let mut vault = rig.open().unwrap();
     let before = State::of(&vault);
     assert_eq!(vault.rotate_kek(new_kek()).unwrap(), Epoch::FIRST.next());
+    assert_eq!(State::of(&vault), before);
     // The open vault goes on under the new key.
     vault.add_pepper().unwrap();
+    let before = State::of(&vault);
     drop(vault);
     assert!(is_wrong(rig.open()));
     let vault = rig.open_with(new_kek(), None).unwrap();
