@@ -45,7 +45,7 @@ const BYSTANDERS: u64 = 50_000;
 const FIRST_BYSTANDER: u64 = 1_000_000;
 const FIRST_LATER: u64 = 2_000_000;
 const LOOK: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What came out.
 struct Outcome {
@@ -309,6 +309,21 @@ impl Bench<'_> {
         let late =
             |_| Failure::message(Exit::Io, format!("requests have not come to {} in time", state.name()));
         tokio::time::timeout(PATIENCE, done).await.map_err(late)?
+    }
+
+    /// Says how requests stand that have not come where they should.
+    fn stuck(&self, all: &BTreeSet<&RequestId>, state: State) -> String {
+        let told = self.rights.read(|cases, _| {
+            let mut told = format!("requests have not come to {} in time", state.name());
+            for (case, logged) in cases {
+                if all.contains(&case.request) && case.state != state {
+                    let steps: Vec<&str> = logged.iter().map(|one| one.entry.step.name()).collect();
+                    told.push_str(&format!("\n{} {} {}", case.request, case.state.name(), steps.join(" ")));
+                }
+            }
+            told
+        });
+        told.unwrap_or_else(|_| "the requests cannot be read".to_owned())
     }
 
     /// Checks that no request has an effect that ended twice or not at all, and returns how many steps there are.
