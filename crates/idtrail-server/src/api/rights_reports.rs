@@ -124,8 +124,10 @@ pub async fn figures(
     }
     let rows = all.iter().map(|((regime, kind), figures)| {
         let mut row = serde_json::to_value(figures).unwrap_or_default();
-        row["regime"] = json!(regime);
-        row["kind"] = json!(kind);
+        if let Some(members) = row.as_object_mut() {
+            members.insert("regime".to_owned(), json!(regime));
+            members.insert("kind".to_owned(), json!(kind));
+        }
         row
     });
     let rows: Vec<Value> = rows.collect();

@@ -45,7 +45,7 @@ const BYSTANDERS: u64 = 50_000;
 const FIRST_BYSTANDER: u64 = 1_000_000;
 const FIRST_LATER: u64 = 2_000_000;
 const LOOK: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What came out.
 struct Outcome {
@@ -137,6 +137,13 @@ fn answers(engine: &Engine) -> Result<Vec<String>, Failure> {
         all.push(format!("{closure:?}"));
     }
     Ok(all)
+}
+
+/// Proofs of leaves at one size of the log.
+struct Proofs {
+    size: TreeSize,
+    root: Hash,
+    leaves: Vec<(LogIndex, Hash, Vec<Hash>)>,
 }
 
 struct Bench<'c> {
@@ -304,6 +311,21 @@ impl Bench<'_> {
         tokio::time::timeout(PATIENCE, done).await.map_err(late)?
     }
 
+    /// Says how requests stand that have not come where they should.
+    fn stuck(&self, all: &BTreeSet<&RequestId>, state: State) -> String {
+        let told = self.rights.read(|cases, _| {
+            let mut told = format!("requests have not come to {} in time", state.name());
+            for (case, logged) in cases {
+                if all.contains(&case.request) && case.state != state {
+                    let steps: Vec<&str> = logged.iter().map(|one| one.entry.step.name()).collect();
+                    told.push_str(&format!("\n{} {} {}", case.request, case.state.name(), steps.join(" ")));
+                }
+            }
+            told
+        });
+        told.unwrap_or_else(|_| "the requests cannot be read".to_owned())
+    }
+
     /// Checks that no request has an effect that ended twice or not at all, and returns how many steps there are.
     fn check_steps(&self) -> Result<u64, Failure> {
         let counted = self.rights.read(|cases, _| {
@@ -324,7 +346,7 @@ impl Bench<'_> {
     }
 
     /// Returns proofs of leaves at the present size.
-    fn proofs(&self) -> Result<(TreeSize, Hash, Vec<(LogIndex, Hash, Vec<Hash>)>), Failure> {
+    fn proofs(&self) -> Result<Proofs, Failure> {
         let reader = self.engine.reader();
         let head = reader.head();
         let step = (head.size.get() / 1_000).max(1);
@@ -333,21 +355,18 @@ impl Bench<'_> {
             let leaf = reader.leaf_hash(index).or_exit(Exit::Io)?;
             proofs.push((index, leaf, reader.inclusion_proof(index, head.size).or_exit(Exit::Io)?));
         }
-        Ok((head.size, head.root, proofs))
+        Ok(Proofs { size: head.size, root: head.root, leaves: proofs })
     }
 
     /// Checks that proofs of before still hold, that the tree of before is the beginning of today's, and that the leaves
     /// are the same bytes.
-    fn check_proofs(
-        &self,
-        before: &(TreeSize, Hash, Vec<(LogIndex, Hash, Vec<Hash>)>),
-    ) -> Result<(), Failure> {
-        let (size, root, proofs) = before;
+    fn check_proofs(&self, before: &Proofs) -> Result<(), Failure> {
+        let Proofs { size, root, leaves } = before;
         let reader = self.engine.reader();
         let head = reader.head();
         let between = reader.consistency_proof(*size, head.size).or_exit(Exit::Io)?;
         verify_consistency(*size, head.size, root, &head.root, &between).or_exit(Exit::Tampered)?;
-        for (index, leaf, proof) in proofs {
+        for (index, leaf, proof) in leaves {
             verify_inclusion(*index, *size, leaf, proof, root).or_exit(Exit::Tampered)?;
             let bytes = reader.entry(*index).or_exit(Exit::Io)?;
             expect(idtrail_tlog::leaf_hash(&bytes) == *leaf, "a leaf is not the one that it was")?;
