@@ -262,6 +262,7 @@ impl Postgres {
         self.sql("VACUUM ANALYZE ev_plain").map(drop)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a script that is read at once and goes with the cluster")]
     fn measure_script(&self, script: &str, connections: u32, seconds: u32) -> Result<Rate, PostgresError> {
         let path = self.dir.join("measured.sql");
         std::fs::write(&path, script)?;

@@ -47,7 +47,7 @@ fn batch(events: impl Iterator<Item = u64>, people: u64, now_ms: i64) -> String 
 pub fn batches((host, key): (&str, &str), people: u64, now_ms: i64, round: u32) -> MakeRequest {
     let mut made = Vec::new();
     for number in 0..BATCHES_MADE {
-        let first = u64::from(round) << 40 | number * BATCH;
+        let first = (u64::from(round) << 40) | (number * BATCH);
         let body = batch(first..first + BATCH, people, now_ms);
         let request = post("/api/v1/events:batch", "application/x-ndjson", (host, key, None), &body);
         let text = String::from_utf8_lossy(&request).into_owned();
@@ -58,7 +58,7 @@ pub fn batches((host, key): (&str, &str), people: u64, now_ms: i64, round: u32) 
         let Some((bytes, places)) = made.get((number % BATCHES_MADE) as usize) else { return };
         request.extend_from_slice(bytes);
         for (event, at) in (0..).zip(places) {
-            let id = (u64::from(round) << 40 | number * BATCH + event).to_be_bytes();
+            let id = ((u64::from(round) << 40) | (number * BATCH + event)).to_be_bytes();
             if let (Some(target), [_, _, id @ ..]) = (request.get_mut(*at..at + 12), &id) {
                 HEXLOWER.encode_mut(id, target);
             }
@@ -70,7 +70,7 @@ pub fn batches((host, key): (&str, &str), people: u64, now_ms: i64, round: u32) 
 pub fn filling((host, key): (&str, &str), people: u64, now_ms: i64) -> MakeRequest {
     let (host, key) = (host.to_owned(), key.to_owned());
     Arc::new(move |number, request| {
-        let first = 1 << 56 | number * BATCH;
+        let first = (1 << 56) | (number * BATCH);
         let body = batch(first..first + BATCH, people, now_ms);
         *request = post("/api/v1/events:batch", "application/x-ndjson", (&host, &key, None), &body);
     })
@@ -107,6 +107,7 @@ impl Process {
     ///
     /// # Errors
     /// If it cannot be started, or ends before.
+    #[allow(clippy::disallowed_methods, reason = "another process tells nobody when it becomes ready")]
     pub fn start(clock: &dyn Clock, config: &Path) -> std::io::Result<Self> {
         let start_ns = clock.monotonic_ns();
         let mut child = Command::new(std::env::current_exe()?)
