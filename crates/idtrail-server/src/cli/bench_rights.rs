@@ -306,9 +306,10 @@ impl Bench<'_> {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let late =
-            |_| Failure::message(Exit::Io, format!("requests have not come to {} in time", state.name()));
-        tokio::time::timeout(PATIENCE, done).await.map_err(late)?
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::message(Exit::Io, self.stuck(&all, state))),
+        }
     }
 
     /// Says how requests stand that have not come where they should.
