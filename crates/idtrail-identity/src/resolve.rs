@@ -308,7 +308,7 @@ impl State {
     /// nothing and counts towards no limit but the customer's size, so no other link is judged differently.
     fn hang_interaction(&mut self, here: &[Here], node: u32, cluster: u32) -> bool {
         let kind = self.rules.known(self.nodes.at(node).kind);
-        let fits = self.ids.at(cluster).size + 1 <= self.rules.set.cluster_members_max;
+        let fits = self.ids.at(cluster).size < self.rules.set.cluster_members_max;
         let [left, right] = here else { return false };
         let other = if left.node == node { right.node } else { left.node };
         let hangs = kind.ephemeral
