@@ -271,6 +271,11 @@ proptest! {
         }
         let mut left = World::new(tight());
         let erased: BTreeSet<_> = plan.observations.iter().map(|one| one.observation).collect();
+        // What may be somebody else's is not erased. If it names an identifier of the person, that one is still known, and
+        // may still take part in what is decided about others (docs/identity.md).
+        let stay = || observations.iter().filter(|one| !erased.contains(&one.id));
+        let names = |lost: &Identifier| stay().flat_map(|one| &one.sightings).any(|seen| seen.identifier == *lost);
+        prop_assume!(!plan.identifiers.iter().any(names));
         observations.iter().filter(|one| !erased.contains(&one.id)).for_each(|one| drop(left.observe(one)));
         left.reassert(&facts);
         prop_assert_eq!(left.state.check(), Ok(()));
@@ -282,13 +287,8 @@ proptest! {
                 prop_assert!(best.is_some_and(|best| best <= is), "{:?} was {:?} and is {:?}", one, best, is);
             }
         }
-        // What may be somebody else's is not erased, and may name an identifier of the person.
-        let named = |lost: &Identifier| {
-            let stay = observations.iter().filter(|one| !erased.contains(&one.id));
-            stay.flat_map(|one| &one.sightings).any(|seen| seen.identifier == *lost)
-        };
         let bytes = left.state.to_snapshot();
-        for lost in plan.identifiers.iter().filter(|lost| !named(lost)) {
+        for lost in &plan.identifiers {
             prop_assert!(!bytes.windows(32).any(|window| window == lost.token.as_bytes()));
         }
     }
