@@ -95,7 +95,7 @@ codes! {
         "The request did not arrive in full in time. Send it again over a connection that is fast enough.";
     /// The same id came before with other content.
     Conflict = "conflict", CONFLICT, false, "Conflict",
-        "An event with the same idempotency key or event id, but other content, is already in the log. The first one stays; this one was set aside. Give each event an id of its own and send the identical content when you repeat it.";
+        "What is there already does not agree with the request; `detail` says what and what to do. Most often an event with the same idempotency key or event id, but other content, is already in the log: the first one stays, this one was set aside. Give each event an id of its own and send the identical content when you repeat it.";
     /// It was there, and is no longer.
     Gone = "gone", GONE, false, "No longer there",
         "What this address led to was there for a time or a number of fetches, and that has ended. Ask whoever gave you the address for another one.";

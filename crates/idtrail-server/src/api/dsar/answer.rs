@@ -121,77 +121,9 @@ pub(super) fn package(
     }
     // That somebody is known here, or not, is an answer too.
     shown.about(subject);
-    let mut events = Vec::new();
-    let mut closed: u64 = 0;
-    let mut probable: u64 = 0;
-    let limit = part.limit.unwrap_or(usize::MAX);
-    let mut last = part.after.as_ref().map(|cursor| cursor.last);
-    let mut more = false;
-    for (log, head) in logs {
-        shown.at(log.name, head.size.get());
-        let here = |place: &Reference| {
-            place.origin == log.ordinal
-                && place.index.get() < head.size.get()
-                && part.after.as_ref().is_none_or(|cursor| *place > cursor.last)
-        };
-        for place in scope.places.clone().into_iter().filter(here) {
-            if events.len() >= limit {
-                more = true;
-                break;
-            }
-            last = Some(place);
-            match event(engine, (log, head), place, query.range_ms, &scope) {
-                Ok(Some((event, named))) => {
-                    // Under the id that the leaf names, so that it is found when that leaf is erased.
-                    shown.leaf(Some(named), place.index);
-                    events.push(event);
-                    let proved = scope.tiers.get(&place).is_none_or(|tier| *tier == Tier::Verified);
-                    probable += u64::from(!proved);
-                    if !scope.ids.contains(&named) {
-                        scope.ids.push(named);
-                    }
-                }
-                Ok(None) => {}
-                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
-                Err(AnswerError::Open(OpenError::Key(_))) => closed += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    let next = last.filter(|_| more).map(|last| Cursor { last, question });
-    let mut reasons = Vec::new();
-    if part.after.is_some() {
-        reasons.push("this is a page: earlier events are in the pages before it".to_owned());
-    }
-    if more {
-        reasons.push("this is a page: further events follow in the next one".to_owned());
-    }
-    if closed > 0 {
-        reasons.push("the keys of further events were destroyed".to_owned());
-    }
-    if probable > 0 {
-        reasons.push(format!(
-            "{probable} events are the person's by all that is known, but not proved: review them"
-        ));
-    }
-    if scope.ambiguous > 0 {
-        let count = scope.ambiguous;
-        reasons.push(format!("{count} events may be this person's or somebody else's and are not shown"));
-    }
-    let own = SystemCoverage {
-        system: "idtrail".to_owned(),
-        status: SystemStatus::Answered,
-        events: events.len() as u64,
-        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
-    };
-    let waiting = quarantined(engine, id, &scope.ids)?;
-    let quarantine = SystemCoverage {
-        system: "idtrail-quarantine".to_owned(),
-        status: SystemStatus::Answered,
-        events: waiting,
-        reason: (waiting > 0)
-            .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
-    };
+    let found = gather(engine, shown, logs, (&mut scope, part), query.range_ms)?;
+    let next = found.last.filter(|_| found.more).map(|last| Cursor { last, question });
+    let systems = vec![own(&found, part, scope.ambiguous), quarantine(engine, id, &scope.ids)?];
     // Those who looked stand in the first page only.
     let mut parts = match subject.filter(|_| part.after.is_none()) {
         Some(_) => {
@@ -216,18 +148,117 @@ pub(super) fn package(
         customer: subject.map(|subject| Customer {
             global_customer_id: subject.to_string(),
             aliases: scope.ids.iter().skip(1).map(ToString::to_string).collect(),
-            tier: if probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
+            tier: if found.probable > 0 { "PROBABLE" } else { "VERIFIED" }.to_owned(),
         }),
         as_of: logs.iter().map(as_of).collect(),
         checkpoints: logs.iter().map(checkpoint).collect(),
-        coverage: Coverage { complete: part.after.is_none() && !more, systems: vec![own, quarantine] },
-        events,
+        coverage: Coverage { complete: part.after.is_none() && !found.more, systems },
+        events: found.events,
         earlier_access_logs: earlier,
         access_log: newest,
         manifest: None,
     };
     sign_manifest(&mut package, engine.evidence_signer())?;
     Ok((package, next))
+}
+
+/// What was found of a person's events, or of a page of them.
+struct Found {
+    events: Vec<EvidenceEvent>,
+    /// Events whose keys were destroyed.
+    closed: u64,
+    /// Events that are the person's by all that is known, but not proved.
+    probable: u64,
+    /// The last place that was looked at.
+    last: Option<Reference>,
+    /// Whether places were left for the next page.
+    more: bool,
+}
+
+/// Opens a person's events in the order of the logs, from the cursor on, as many as fit on the page.
+fn gather(
+    engine: &Engine,
+    shown: &mut Shown,
+    logs: &Heads<'_>,
+    (scope, part): (&mut Scope, &Part),
+    range_ms: Option<(i64, i64)>,
+) -> Result<Found, AnswerError> {
+    let after = part.after.as_ref().map(|cursor| cursor.last);
+    let limit = part.limit.unwrap_or(usize::MAX);
+    let mut found = Found { events: Vec::new(), closed: 0, probable: 0, last: after, more: false };
+    for (log, head) in logs {
+        shown.at(log.name, head.size.get());
+        let here = |place: &Reference| {
+            place.origin == log.ordinal
+                && place.index.get() < head.size.get()
+                && after.is_none_or(|after| *place > after)
+        };
+        for place in scope.places.clone().into_iter().filter(here) {
+            if found.events.len() >= limit {
+                found.more = true;
+                break;
+            }
+            found.last = Some(place);
+            match event(engine, (log, head), place, range_ms, scope) {
+                Ok(Some((event, named))) => {
+                    // Under the id that the leaf names, so that it is found when that leaf is erased.
+                    shown.leaf(Some(named), place.index);
+                    found.events.push(event);
+                    let proved = scope.tiers.get(&place).is_none_or(|tier| *tier == Tier::Verified);
+                    found.probable += u64::from(!proved);
+                    if !scope.ids.contains(&named) {
+                        scope.ids.push(named);
+                    }
+                }
+                Ok(None) => {}
+                // Its key was destroyed: it is nobody's event any more, and is not counted among the answers.
+                Err(AnswerError::Open(OpenError::Key(_))) => found.closed += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Says what the logs themselves gave, and what of it is not here.
+fn own(found: &Found, part: &Part, ambiguous: u32) -> SystemCoverage {
+    let mut reasons = Vec::new();
+    if part.after.is_some() {
+        reasons.push("this is a page: earlier events are in the pages before it".to_owned());
+    }
+    if found.more {
+        reasons.push("this is a page: further events follow in the next one".to_owned());
+    }
+    if found.closed > 0 {
+        reasons.push("the keys of further events were destroyed".to_owned());
+    }
+    if found.probable > 0 {
+        reasons.push(format!(
+            "{} events are the person's by all that is known, but not proved: review them",
+            found.probable
+        ));
+    }
+    if ambiguous > 0 {
+        reasons.push(format!("{ambiguous} events may be this person's or somebody else's and are not shown"));
+    }
+    SystemCoverage {
+        system: "idtrail".to_owned(),
+        status: SystemStatus::Answered,
+        events: found.events.len() as u64,
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    }
+}
+
+/// Says what waits in the quarantine.
+fn quarantine(engine: &Engine, id: &str, ids: &[GlobalCustomerId]) -> Result<SystemCoverage, AnswerError> {
+    let waiting = quarantined(engine, id, ids)?;
+    Ok(SystemCoverage {
+        system: "idtrail-quarantine".to_owned(),
+        status: SystemStatus::Answered,
+        events: waiting,
+        reason: (waiting > 0)
+            .then(|| "events that were refused wait to be corrected; see /api/v1/quarantine".to_owned()),
+    })
 }
 
 /// Returns who was shown the customer's events before this request, but not which person acted.
