@@ -41,7 +41,7 @@ pub use leaf::{
     Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenBody,
     OpenLeaf, SealRequest, StaffState, seal,
 };
-pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
+pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, TokenStart, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
 pub use text::{BodyText, TextMember};
 pub use time::{hour_of_ms, month_of_hour, time_ms, time_text};
