@@ -14,11 +14,12 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use idtrail_event::{
     Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, Rejected, SourceCode, ValidEvent, check, parse_json,
+    time_text,
 };
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
-use idtrail_verify::{ReceiptWarning, time_text};
+use idtrail_verify::ReceiptWarning;
 use serde::Serialize;
 use serde_json::Value;
 
