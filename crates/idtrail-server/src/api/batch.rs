@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use idtrail_event::{
-    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, Rejected, SourceCode, ValidEvent, check, parse_json,
-    time_text,
+    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, PlainEvent, Rejected, SourceCode, ValidEvent, check,
+    parse_json, time_text,
 };
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::LogError;
@@ -253,9 +253,12 @@ impl Reading {
     fn read(&self, engine: &Engine, at: usize, text: Text) -> Read {
         let (value, line) = match text {
             Text::Value(value) => (value, None),
-            Text::Line(line) => match intake::parse(&line, self.event_bytes_max) {
-                Ok(value) => (value, Some(line)),
-                Err(problem) => return Read::Unreadable { bytes: line, problem },
+            Text::Line(line) => match self.read_usual(engine, line) {
+                Ok(read) => return read,
+                Err(line) => match intake::parse(&line, self.event_bytes_max) {
+                    Ok(value) => (value, Some(line)),
+                    Err(problem) => return Read::Unreadable { bytes: line, problem },
+                },
             },
         };
         // A batch may be long; no event in it may be longer than one alone. The parser has measured a line.
@@ -295,6 +298,23 @@ impl Reading {
                 Read::Good { command: Some(command), warnings, again, door }
             }
         }
+    }
+
+    /// Reads a line with a usual event the short way, or gives the line back.
+    fn read_usual(&self, engine: &Engine, line: Bytes) -> Result<Read, Bytes> {
+        if self.key.is_some() {
+            return Err(line);
+        }
+        let limits = JsonLimits { bytes_max: self.event_bytes_max, ..JsonLimits::EVENT };
+        let now_ms = engine.ports().clock.wall_ms();
+        let Some(event) = PlainEvent::read(&line, limits, engine.rules(), now_ms) else { return Err(line) };
+        let command = Command::prepare_plain(engine.hasher(), event, &self.system, self.actor.as_deref());
+        if command.leaf_bytes_max() > LEAF_BYTES_MAX {
+            return Ok(Read::TooLarge);
+        }
+        let door = Door { source: SourceCode::API, dedupe: Dedupe::CONTENT };
+        let (command, again) = (Some(command), Again::Line(line));
+        Ok(Read::Good { command, warnings: Vec::new(), again, door })
     }
 
     /// Returns the body of a good event, with what is masked by configuration.
