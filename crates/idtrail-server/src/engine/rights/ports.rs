@@ -7,8 +7,7 @@
 
 use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
-use idtrail_index::shred::{Order, Task as ShredTask};
-use idtrail_log::{OriginOrdinal, Reference};
+use idtrail_log::OriginOrdinal;
 use idtrail_rights::{
     Answer, Call, Case, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan,
     PlanItem, RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion,
@@ -33,9 +32,9 @@ const EARLIER: &str = "idtrail/earlier/";
 const SINK: &str = "sink/";
 const IDTRAIL: &str = "idtrail";
 
-type Outcome = Result<Answer, Trouble>;
+pub(super) type Outcome = Result<Answer, Trouble>;
 
-fn found(finding: Finding) -> Outcome {
+pub(super) fn found(finding: Finding) -> Outcome {
     Ok(Answer::Found(finding, None))
 }
 
@@ -50,7 +49,6 @@ impl Shared {
                 self.reassert(request, call.effect_id)?;
                 found(Finding::Done)
             }
-            (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
             (Task::Request, Effect::Destroy) => {
@@ -58,7 +56,8 @@ impl Shared {
                 self.destroy(request, Part::Person)
             }
             (Task::Request, Effect::Package) => found(self.package(request, call.effect_id)?),
-            (Task::Request, Effect::Act(_) | Effect::ProbeAgain) => {
+            // Destructions of keys go together, so they are no call of their own.
+            (Task::Request, Effect::Act(_) | Effect::ProbeAgain | Effect::Shred) => {
                 Ok(Answer::Failed(Failure::Refused, None))
             }
         }
@@ -202,35 +201,7 @@ impl Shared {
         Ok((record, found))
     }
 
-    /// Destroys the keys of exactly the leaves that the freeze named.
-    fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
-        let (_, person) = self.frozen(request)?;
-        self.end_schedules_of(&person.customers);
-        let leaf = |(origin, index): &(u32, u64)| Reference {
-            origin: OriginOrdinal(*origin),
-            index: LogIndex::new(*index),
-        };
-        let leaves = person.leaves.iter().map(leaf).collect();
-        let task = ShredTask::Erase { leaves, sections: Sections::Both };
-        let order = Order { request_id: effect.to_string(), actor: None, task };
-        let outcome = wait(self.engine.desk().order(order)?)?;
-        // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
-        let leaf = match outcome.leaf {
-            Some(leaf) if leaf.origin == self.engine.ordinal() => leaf.index,
-            _ => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
-        };
-        let bytes = self.engine.reader().entry(leaf)?;
-        let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
-        found(Finding::Shredded {
-            epoch: outcome.epoch.unwrap_or_else(|| self.engine.keyring().epoch().get()),
-            leaves: outcome.shredded,
-            at_ms,
-            unrecoverable_by_ms: at_ms.saturating_add(self.copies_ms),
-            index: leaf.get(),
-        })
-    }
-
-    fn newest_destruction(&self) -> Result<Option<LogIndex>, Trouble> {
+    pub(super) fn newest_destruction(&self) -> Result<Option<LogIndex>, Trouble> {
         let reader = self.engine.reader();
         for index in (0..reader.size().get()).rev().map(LogIndex::new) {
             let bytes = reader.entry(index)?;
@@ -396,7 +367,7 @@ fn nonce(record: &Record) -> Result<Nonce, Trouble> {
     bytes.and_then(|bytes| bytes.try_into().ok()).map(Nonce::new).ok_or(Trouble::NoRecord)
 }
 
-fn wait<T>(receiver: oneshot::Receiver<Result<T, DeskError>>) -> Result<T, Trouble> {
+pub(super) fn wait<T>(receiver: oneshot::Receiver<Result<T, DeskError>>) -> Result<T, Trouble> {
     // The desk's thread answers every job, or ends with the installation.
     Ok(receiver.blocking_recv().map_err(|_| Trouble::NoAnswer)??)
 }
