@@ -9,6 +9,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod delivery;
+pub(crate) mod erased;
 pub(crate) mod opening;
 mod parked;
 mod person;
