@@ -84,6 +84,7 @@ pub async fn add(
             manner: code("schedule"),
             received_ms: first_ms,
             subjects,
+            corrections: Vec::new(),
             by: Some(principal(&person)),
         },
         every_days,

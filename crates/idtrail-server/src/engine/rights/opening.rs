@@ -14,6 +14,7 @@ use idtrail_rights::{
 use serde_json::{Value, json};
 
 use super::record::{self, Found, Part, Record, Schedule, Whom};
+use super::rectify::{self, Correction};
 use super::{Live, Logged, New, Rights, SayError, Shared, Trouble, person, subject_of, warn};
 
 const DAY_MS: u64 = 86_400_000;
@@ -62,19 +63,28 @@ struct Asked {
     manner: Code,
     received_ms: u64,
     whom: Vec<Whom>,
+    corrections: Vec<Correction>,
     by: Option<Principal>,
 }
 
 impl Shared {
     pub(super) fn open(&self, new: New) -> Result<(RequestId, bool), SayError> {
         let whom = new.subjects.iter().map(person::whom).collect();
-        let New { kind, regime, manner, received_ms, by, .. } = new;
-        self.open_for(Asked { kind, regime, manner, received_ms, whom, by })
+        let New { kind, regime, manner, received_ms, mut corrections, by, .. } = new;
+        for one in &mut corrections {
+            // After a restore another log is the one that is written to.
+            one.origin.get_or_insert_with(|| self.engine.origin().to_owned());
+        }
+        self.open_for(Asked { kind, regime, manner, received_ms, whom, corrections, by })
     }
 
     fn open_for(&self, new: Asked) -> Result<(RequestId, bool), SayError> {
         // Whoever is known counts by today's id, so that a telephone number and an address lead to one request.
-        let known = person::find(&self.engine, &new.whom)?.customers.into_iter().next();
+        let person = person::find(&self.engine, &new.whom)?;
+        if !new.corrections.is_empty() {
+            rectify::check_all(&self.engine, &person, &new.corrections)??;
+        }
+        let known = person.customers.into_iter().next();
         let named = match known {
             Some(id) => id.into_bytes(),
             None => serde_json::to_vec(&new.whom).unwrap_or_default(),
@@ -83,7 +93,9 @@ impl Shared {
         let same = {
             let book = self.book();
             let cases = book.cases.values().map(|live| live.machine.case());
-            duplicate_of(cases, new.kind, duplicate_key).map(|case| case.request.clone())
+            let same = duplicate_of(cases, new.kind, duplicate_key).map(|case| case.request.clone());
+            // Whoever says what is to be corrected asks for something of their own.
+            same.filter(|_| new.corrections.is_empty())
         };
         if let Some(request) = same {
             let external = Digest::of("idtrail/rights/attached/v1", &[request.as_str().as_bytes()]);
@@ -95,7 +107,8 @@ impl Shared {
         let entropy = &*self.engine.ports().entropy;
         let request = record::request_id(entropy);
         let nonce = Nonce::new(random::<32>(entropy));
-        let record = Record { whom: new.whom, ..Record::new(&request, Part::Person, nonce.to_hex()) };
+        let empty = Record::new(&request, Part::Person, nonce.to_hex());
+        let record = Record { whom: new.whom, corrections: new.corrections, ..empty };
         let opening = Opening {
             request: request.clone(),
             kind: new.kind,
@@ -250,6 +263,7 @@ impl Shared {
             manner: Code::parse("schedule").map_err(Trouble::from)?,
             received_ms: due_ms,
             whom: record.whom.clone(),
+            corrections: Vec::new(),
             by: None,
         })?;
         schedule.opened += 1;
