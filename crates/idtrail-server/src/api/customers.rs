@@ -22,7 +22,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
-use super::identity::{durably, type_name};
+use super::identifiers::type_name;
+use super::identity::durably;
 use super::{AppState, answer, blocking, events};
 use crate::credentials::Role;
 use crate::engine::Engine;

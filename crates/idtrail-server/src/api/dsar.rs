@@ -38,7 +38,8 @@ use kept::{Asker, File, Moment, Wanted};
 use page::{Cursor, Part};
 
 use super::disclosure::{Reader, Route, disclose};
-use super::identity::{Given, durably, identifier, readings};
+use super::identifiers::{Given, identifier, readings};
+use super::identity::durably;
 use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;

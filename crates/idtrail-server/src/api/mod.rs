@@ -37,6 +37,7 @@ pub mod dsar;
 mod envelope;
 pub mod events;
 pub mod health;
+mod identifiers;
 pub mod identity;
 mod intake;
 pub mod logs;

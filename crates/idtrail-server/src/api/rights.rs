@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::identity::{Given, identifier, readings, wrong};
+use super::identifiers::{Given, identifier, readings, wrong};
 use super::{AppState, answer, blocking, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
