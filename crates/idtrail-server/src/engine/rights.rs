@@ -9,12 +9,14 @@
 
 pub(crate) mod answer;
 pub(crate) mod delivery;
+pub(crate) mod erased;
 pub(crate) mod opening;
 mod parked;
 mod person;
 mod ports;
 mod reassert;
 pub(crate) mod record;
+pub(crate) mod rectify;
 mod sinks;
 mod stragglers;
 
@@ -45,6 +47,7 @@ use tokio::sync::oneshot;
 
 use self::parked::Parked;
 use self::record::{Part, Record, RecordError, Records};
+use self::rectify::{Correction, Wrong};
 use self::stragglers::{Late, cutoff, is_late, untold};
 use super::Engine;
 use super::shred::{DeskError, LOG_PATIENCE};
@@ -103,6 +106,9 @@ pub(crate) enum SayError {
     /// The request refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is to be corrected cannot be.
+    #[error(transparent)]
+    Correction(#[from] Wrong),
     /// It cannot be done now.
     #[error(transparent)]
     Trouble(#[from] Trouble),
@@ -118,6 +124,8 @@ pub(crate) struct New {
     pub(crate) manner: Code,
     pub(crate) received_ms: u64,
     pub(crate) subjects: Vec<Subject>,
+    /// What is to be corrected, if that is asked for.
+    pub(crate) corrections: Vec<Correction>,
     pub(crate) by: Option<Principal>,
 }
 

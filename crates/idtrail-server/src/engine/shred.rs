@@ -190,6 +190,12 @@ impl Desk {
         self.with(move |shredder| shredder.write_vault(write))
     }
 
+    /// Returns the cut-off under which a name is closed, milliseconds since 1970; `None` if it is not, or no longer.
+    pub(super) fn closed_until(&self, name: &[u8; 32], now_ms: u64) -> Option<u64> {
+        let vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        vault.suppression().closed_until(name, now_ms)
+    }
+
     /// Returns the holds.
     pub fn holds(&self) -> Vec<HoldInfo> {
         self.vault.lock().unwrap_or_else(PoisonError::into_inner).holds().collect()

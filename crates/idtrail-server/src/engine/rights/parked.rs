@@ -66,6 +66,7 @@ impl Shared {
     pub(super) fn park(&self, request: &RequestId, effect: Digest) -> Result<(), Trouble> {
         let (record, person) = self.frozen(request)?;
         self.end_schedules_of(&person.customers);
+        self.end_links_of(&person)?;
         let leaf = |(origin, index): &(u32, u64)| Reference {
             origin: OriginOrdinal(*origin),
             index: LogIndex::new(*index),

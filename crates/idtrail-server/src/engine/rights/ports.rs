@@ -27,10 +27,10 @@ pub(super) const EVENTS: &str = "idtrail/events";
 /// The item of events that were refused and wait to be corrected.
 const QUARANTINE: &str = "idtrail/quarantine";
 /// Begins the items of earlier logs, which nothing is written to any more.
-const EARLIER: &str = "idtrail/earlier/";
+pub(super) const EARLIER: &str = "idtrail/earlier/";
 /// Begins the items of sinks.
-const SINK: &str = "sink/";
-const IDTRAIL: &str = "idtrail";
+pub(super) const SINK: &str = "sink/";
+pub(super) const IDTRAIL: &str = "idtrail";
 
 pub(super) type Outcome = Result<Answer, Trouble>;
 
@@ -67,14 +67,14 @@ impl Shared {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
         let person = reassert::find(&self.engine, &record.whom, case.kind())?;
-        let plan = self.plan(&case, &record.nonce, &person)?;
+        let plan = self.plan(&case, &record, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
         found(Finding::Plan(Box::new(plan)))
     }
 
-    fn plan(&self, case: &Case, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
-        let kind = case.kind();
+    fn plan(&self, case: &Case, record: &Record, person: &Found) -> Result<Plan, Trouble> {
+        let (kind, nonce) = (case.kind(), record.nonce.as_str());
         let scope = |name: &str, leaves: &[(u32, u64)]| {
             Digest::of_json("idtrail/rights/scope/v1", &(nonce, name, leaves))
         };
@@ -96,7 +96,11 @@ impl Shared {
             let mine = person.leaves.iter().filter(|(origin, _)| *origin == number);
             mine.copied().collect::<Vec<_>>()
         };
-        // What has to be corrected or restricted within sealed leaves a person decides and attests.
+        if !record.corrections.is_empty() {
+            return self.plan_corrections(case, record, person);
+        }
+        // What has to be restricted within sealed leaves, or corrected without that it was said how, a person decides and
+        // attests.
         let own = if kind == Kind::Erasure || kind.is_reading() { Method::OwnLog } else { Method::Manual };
         let leaves = of(newest);
         add(EVENTS, IDTRAIL, own, &leaves, leaves.len() as u64)?;
@@ -149,7 +153,7 @@ impl Shared {
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
         let now = reassert::find(&self.engine, &record.whom, case.kind())?;
-        if Some(self.plan(&case, &record.nonce, &now)?) != planned {
+        if Some(self.plan(&case, &record, &now)?) != planned {
             return found(Finding::Changed);
         }
         let cutoff_ms = match record.frozen.as_ref().filter(|one| one.effect == effect) {
@@ -161,7 +165,7 @@ impl Shared {
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
         let then = reassert::find(&self.engine, &record.whom, case.kind())?;
-        if Some(self.plan(&case, &record.nonce, &then)?) != planned {
+        if Some(self.plan(&case, &record, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
             self.keep(number, record)?;
@@ -282,12 +286,15 @@ impl Shared {
         if let Some(sink) = item.as_str().strip_prefix(SINK) {
             return self.sink(request, sink, call);
         }
-        let (_, person) = self.frozen(request)?;
+        let (record, person) = self.frozen(request)?;
         let name = item.as_str();
         let number = match name.strip_prefix(EARLIER) {
             Some(number) => number.parse().ok(),
             None => (name == EVENTS).then(|| self.engine.ordinal().0),
         };
+        if let (Some(number), false) = (number, record.corrections.is_empty()) {
+            return self.rectify(request, number, &record, call);
+        }
         match (number, operation_of(call)) {
             (_, Some(Operation::Residual)) => found(Finding::Residuals(Vec::new())),
             (Some(number), Some(Operation::Probe | Operation::Read | Operation::Lookup)) => {
@@ -357,7 +364,7 @@ impl Shared {
 
 /// Returns the hash of whom the request is about, by which a change is noticed. A plan that was given up never comes back,
 /// so that no approval and no effect of it counts for the next one.
-fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
+pub(super) fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
     let whole = (nonce, dropped, &person.customers, &person.identifiers, &person.leaves, &person.probable);
     Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
 }
