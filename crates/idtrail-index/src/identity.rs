@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use idtrail_event::{
     Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, Item,
     OpenLeaf, Outline, SourceCode,
@@ -31,11 +32,12 @@ use idtrail_identity::{
     Sighting, State,
 };
 use idtrail_tlog::LogIndex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use crate::command::OWN_SYSTEM;
 use crate::facts::{Hasher, Key};
-use crate::statement::Statement;
+use crate::statement::{Statement, facts_json, facts_of_json};
 
 /// How many of the ids that a leaf gives are tried to find its subject among them.
 const IDS_OF_A_LEAF: u32 = 64;
@@ -425,6 +427,49 @@ impl Identity {
         folded.said_again = std::mem::take(&mut fresh.said_again);
         folded.next = next;
         Ok(())
+    }
+
+    /// Returns everything, as bytes from which [`Identity::from_snapshot`] makes the same again. They name people and have to
+    /// be destroyed with them.
+    pub fn to_snapshot(&self) -> Zeroizing<Vec<u8>> {
+        let folded = self.lock();
+        let hex = |key: &Key| HEXLOWER.encode(key.as_bytes());
+        let stated: Vec<_> =
+            folded.stated.iter().map(|(id, (number, content))| (hex(id), *number, hex(content))).collect();
+        let said: Vec<_> =
+            folded.said_again.iter().map(|(number, facts)| (*number, facts_json(facts))).collect();
+        let head = json!({ "next": folded.next, "stated": stated, "saidAgain": said }).to_string();
+        let state = Zeroizing::new(folded.state.to_snapshot());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(8 + head.len() + state.len()));
+        bytes.extend_from_slice(&(head.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(&state);
+        bytes
+    }
+
+    /// Reads what [`Identity::to_snapshot`] wrote. `None` if it is anything else, for instance of another version.
+    pub fn from_snapshot(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
+        let (head, state) = rest.split_at_checked(length)?;
+        let head: Value = serde_json::from_slice(head).ok()?;
+        let key = |value: &Value| {
+            let bytes = HEXLOWER.decode(value.as_str()?.as_bytes()).ok()?;
+            Some(Key::new(bytes.try_into().ok()?))
+        };
+        let stated = |entry: &Value| {
+            let said = (entry.get(1)?.as_u64()?, key(entry.get(2)?)?);
+            Some((key(entry.get(0)?)?, said))
+        };
+        let said = |entry: &Value| Some((entry.get(0)?.as_u64()?, facts_of_json(entry.get(1)?)?));
+        let folded = Folded {
+            state: State::from_snapshot(state).ok()?,
+            next: head.get("next")?.as_u64()?,
+            tape: None,
+            stated: head.get("stated")?.as_array()?.iter().map(stated).collect::<Option<_>>()?,
+            said_again: head.get("saidAgain")?.as_array()?.iter().map(said).collect::<Option<_>>()?,
+        };
+        Some(Self(Arc::new(Mutex::new(folded))))
     }
 
     /// Takes a leaf over that was read from the log. Leaves that were taken over before are left alone.

@@ -28,7 +28,7 @@ pub mod slip;
 pub mod statement;
 mod store;
 pub mod trail;
-mod wipe;
+pub mod wipe;
 
 pub use error::{ErrorKind, IndexError};
 pub use months::ScanError;

@@ -61,8 +61,7 @@ impl Statement {
                 (RULESET_MEMBER, serde_json::to_value(&change.ruleset).unwrap_or_default())
             }
             Self::Reassert(facts) => {
-                let facts = facts.iter().map(fact_json).collect::<Vec<_>>();
-                (ASSERTION_MEMBER, json!({ "kind": REASSERT, "facts": facts }))
+                (ASSERTION_MEMBER, json!({ "kind": REASSERT, "facts": facts_json(facts) }))
             }
         }
     }
@@ -138,8 +137,7 @@ impl Statement {
             TypeCode::STEWARD_ASSERTION => {
                 let said = leaf.body.get(ASSERTION_MEMBER)?;
                 if said.get("kind").and_then(Value::as_str) == Some(REASSERT) {
-                    let facts = said.get("facts")?.as_array()?;
-                    return facts.iter().map(fact).collect::<Option<Vec<_>>>().map(Self::Reassert);
+                    return facts_of_json(said.get("facts")?).map(Self::Reassert);
                 }
                 let kind = from_json(said).ok()?;
                 Some(Self::Assertion(Assertion { kind, actor: Actor::Steward, reason, approver }))
@@ -173,6 +171,16 @@ pub fn reassertions(facts: Vec<Reassertion>) -> Vec<Statement> {
         statements.push(Statement::Reassert(group));
     }
     statements
+}
+
+/// Writes facts about others.
+pub(crate) fn facts_json(facts: &[Reassertion]) -> Value {
+    facts.iter().map(fact_json).collect()
+}
+
+/// Reads what [`facts_json`] wrote.
+pub(crate) fn facts_of_json(value: &Value) -> Option<Vec<Reassertion>> {
+    value.as_array()?.iter().map(fact).collect()
 }
 
 fn fact_json(fact: &Reassertion) -> Value {

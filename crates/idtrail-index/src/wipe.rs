@@ -11,7 +11,10 @@ use idtrail_port::{Disk, Open};
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Overwrites a file with zeros, syncs it, and removes its name durably. A missing file is no error.
-pub(crate) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// As the disk reports them; to be repeated then.
+pub fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let file = match disk.open(path, Open::Write) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -9,6 +9,7 @@
 //! shredding      an order to destroy keys that has no outcome yet
 //! vault/         the sealed body        (the anchor cells are where the configuration says)
 //! log/0000/      segments and tiles of the first log; a restored backup starts log/0001 ([`origins`])
+//! identity-snapshot  who is who as of the last stop, sealed
 //! access/0000/   the same of its access log, with access-index/ and shredding-access
 //! shredding-customers  whose leaves in the access log may have to go when the order ends
 //! credentials.json
@@ -39,6 +40,7 @@ use self::access::AccessLog;
 use self::answers::Gathered;
 use self::origins::{Earlier, Line, View};
 use self::proposals::Proposals;
+use self::snapshot::Snapshots;
 use self::state::{Marker, State};
 use crate::quarantine::Quarantine;
 use crate::settings::{BatchSettings, Settings};
@@ -58,6 +60,7 @@ pub mod retention;
 pub mod rights;
 mod second;
 pub mod shred;
+mod snapshot;
 mod staff;
 mod state;
 
@@ -179,6 +182,8 @@ pub struct Engine {
     /// Puts an end to the thread that keeps the high-water mark.
     marker: Mutex<Option<Marker>>,
     log_dir: PathBuf,
+    snapshots: Snapshots,
+    kept: LogIndex,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -245,6 +250,12 @@ impl Engine {
     /// Returns who is who.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Returns up to which leaf identity was kept from an earlier run when the installation was opened; all others were
+    /// opened and read.
+    pub fn identity_kept(&self) -> LogIndex {
+        self.kept
     }
 
     /// Returns how identity counts the leaves of all logs.
@@ -438,6 +449,11 @@ impl Engine {
         let running = self.log.is_running();
         self.desk.stop();
         self.log.stop();
+        let size = self.numbering.size_in_newest(self.identity.next());
+        // Only what is durable may be kept.
+        if running && size == self.log.reader().size() {
+            self.snapshots.keep(&self.desk.epoch_secret(), &self.identity, self.log.reader(), size.get());
+        }
         self.access.stop(&*self.ports.disk);
         for lookup in self.logs().into_iter().map(|log| log.lookup) {
             if let Err(error) = lookup.close() {

@@ -13,7 +13,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use idtrail_port::{Disk, Entropy, append_extension, create_dir_durable, random, read_optional};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::contents::Contents;
@@ -51,6 +53,15 @@ pub(crate) struct Loaded {
     pub(crate) id: VaultId,
     pub(crate) epoch: Epoch,
     pub(crate) contents: Contents,
+    /// See [`epoch_secret`].
+    pub(crate) secret: Secret32,
+}
+
+/// Returns a secret that can be had only while the key of this epoch is in the anchors.
+fn epoch_secret(key: &Secret32) -> Secret32 {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    mac.update(b"idtrail/vault/epoch-secret/v1");
+    Secret32::new(mac.finalize().into_bytes().into())
 }
 
 /// What the anchors say.
@@ -92,7 +103,7 @@ impl Store {
     }
 
     /// Makes the first epoch of a new vault.
-    pub(crate) fn create(&self, contents: &Contents) -> Result<VaultId, VaultError> {
+    pub(crate) fn create(&self, contents: &Contents) -> Result<(VaultId, Secret32), VaultError> {
         let marker = self.paths.body_dir.join(CREATING_NAME);
         match during("read", &marker, read_optional(&*self.disk, &marker, 64))? {
             None => self.refuse_existing(|_| false)?,
@@ -106,9 +117,9 @@ impl Store {
         let id: VaultId = random(&*self.entropy);
         files::write_over(&*self.disk, &marker, &id)?;
         let cells = self.cells()?;
-        self.write_epoch(&id, Epoch::FIRST, contents, &cells)?;
+        let secret = self.write_epoch(&id, Epoch::FIRST, contents, &cells)?;
         files::remove(&*self.disk, &marker)?;
-        Ok(id)
+        Ok((id, secret))
     }
 
     /// Reads the newest epoch and puts every file into the state that a finished write leaves.
@@ -127,7 +138,8 @@ impl Store {
         if creating {
             files::remove(&*self.disk, &marker)?;
         }
-        Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents })
+        let secret = epoch_secret(&anchored.key);
+        Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents, secret })
     }
 
     /// Reads the newest epoch and changes nothing. Another process may be writing, so a body that has just gone is looked
@@ -151,7 +163,8 @@ impl Store {
             }
             if let Some((_, contents)) = self.find_body(&anchored)? {
                 let contents = Contents::decode(&contents)?;
-                return Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents });
+                let secret = epoch_secret(&anchored.key);
+                return Ok(Loaded { id: anchored.id, epoch: anchored.epoch, contents, secret });
             }
             missing = anchored.epoch;
         }
@@ -165,7 +178,7 @@ impl Store {
         id: &VaultId,
         epoch: Epoch,
         contents: &Contents,
-    ) -> Result<Epoch, VaultError> {
+    ) -> Result<(Epoch, Secret32), VaultError> {
         let cells = self.cells()?;
         // Before the first change: a cell that is missing, or not as the last write left it, blocks the swap.
         for cell in &cells {
@@ -176,9 +189,9 @@ impl Store {
             }
         }
         let next = epoch.next();
-        self.write_epoch(id, next, contents, &cells)?;
+        let secret = self.write_epoch(id, next, contents, &cells)?;
         self.remove_bodies_but(next);
-        Ok(next)
+        Ok((next, secret))
     }
 
     fn write_epoch(
@@ -187,13 +200,14 @@ impl Store {
         epoch: Epoch,
         contents: &Contents,
         cells: &[Cell],
-    ) -> Result<(), VaultError> {
+    ) -> Result<Secret32, VaultError> {
         let key = Secret32::new(random(&*self.entropy));
         let sealed = seal_body(contents, id, epoch, &key, random(&*self.entropy));
         for dir in self.body_dirs() {
             files::write_new(&*self.disk, &body_path(dir, epoch), &sealed)?;
         }
-        self.swap_anchors(cells, id, epoch, &key)
+        self.swap_anchors(cells, id, epoch, &key)?;
+        Ok(epoch_secret(&key))
     }
 
     /// Puts `key` into every cell, and only then erases what else is in them.

@@ -93,6 +93,7 @@ pub struct Vault {
     id: VaultId,
     epoch: Epoch,
     contents: Contents,
+    secret: Secret32,
     /// One for each origin, in order.
     keyrings: Vec<Keyring>,
     suppression: Suppression,
@@ -133,8 +134,8 @@ impl Vault {
         let store = Store { disk, entropy, paths, kek };
         store.create_dirs()?;
         let lock = store.lock()?;
-        let id = store.create(&contents)?;
-        Ok(Self::new(store, Some(lock), Loaded { id, epoch: Epoch::FIRST, contents }))
+        let (id, secret) = store.create(&contents)?;
+        Ok(Self::new(store, Some(lock), Loaded { id, epoch: Epoch::FIRST, contents, secret }))
     }
 
     /// Opens a vault at its newest epoch, finishes a write that was cut short, and repairs anchor cells, body and
@@ -179,7 +180,7 @@ impl Vault {
     }
 
     fn new(store: Store, lock: Option<Box<dyn DiskLock>>, loaded: Loaded) -> Self {
-        let Loaded { id, epoch, contents } = loaded;
+        let Loaded { id, epoch, contents, secret } = loaded;
         let keyrings = contents
             .origins
             .iter()
@@ -187,12 +188,18 @@ impl Vault {
             .collect();
         let suppression = Suppression::default();
         suppression.replace(Arc::clone(&contents.suppression));
-        Self { store, id, epoch, contents, keyrings, suppression, in_doubt: false, lock }
+        Self { store, id, epoch, contents, secret, keyrings, suppression, in_doubt: false, lock }
     }
 
     /// Returns the epoch of the secrets that this vault hands out.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Returns a secret that goes with the present epoch: after the next write of the vault, and so after the next
+    /// erasure, nobody can have it again. For what has to become unreadable then.
+    pub fn epoch_secret(&self) -> Secret32 {
+        self.secret.clone()
     }
 
     /// Returns the tenant's name.
@@ -391,12 +398,12 @@ impl Vault {
             return Err(VaultError::ReadOnly);
         }
         if self.in_doubt {
-            let Loaded { id, epoch, contents } = self.store.load(Some(self.epoch))?;
+            let Loaded { id, epoch, contents, secret } = self.store.load(Some(self.epoch))?;
             if id != self.id {
                 return Err(VaultError::Foreign(self.store.paths.body_dir.clone()));
             }
             self.in_doubt = false;
-            self.adopt(epoch, contents);
+            self.adopt(epoch, contents, secret);
         }
         Ok(())
     }
@@ -404,16 +411,17 @@ impl Vault {
     fn write(&mut self, contents: Contents) -> Result<Epoch, VaultError> {
         // Also if this unwinds.
         self.in_doubt = true;
-        let epoch = self.store.write_next(&self.id, self.epoch, &contents)?;
+        let (epoch, secret) = self.store.write_next(&self.id, self.epoch, &contents)?;
         self.in_doubt = false;
-        self.adopt(epoch, contents);
+        self.adopt(epoch, contents, secret);
         Ok(epoch)
     }
 
     /// Goes over to another epoch. The old trees are wiped here: the old contents and the keyrings hold the last
     /// references to them.
-    fn adopt(&mut self, epoch: Epoch, contents: Contents) {
+    fn adopt(&mut self, epoch: Epoch, contents: Contents, secret: Secret32) {
         self.epoch = epoch;
+        self.secret = secret;
         self.contents = contents;
         // Origins are only ever added, at the end.
         for (at, origin) in self.contents.origins.iter().enumerate() {

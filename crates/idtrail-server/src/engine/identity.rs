@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::EngineError;
 use super::origins::Earlier;
+use super::snapshot::Snapshots;
 use crate::settings::{SecretRef, Settings};
 
 /// Adds the keys of identifiers: every pepper of the vault, newest first, so that older tokens lead to the same person.
@@ -67,11 +68,13 @@ pub(super) struct Refold {
     /// The logs before it, oldest first.
     pub(super) earlier: Arc<[Earlier]>,
     pub(super) numbering: Numbering,
+    pub(super) snapshots: Snapshots,
 }
 
 impl Refold {
     /// Folds all readable leaves anew. Whoever is asked meanwhile answers from the old state.
     pub(super) fn run(&self) {
+        self.snapshots.wipe();
         let read = |fresh: &Identity, size: LogIndex| {
             let size = self.numbering.size_in_newest(size);
             if !self.log.applied().wait(size, PATIENCE) {
@@ -95,6 +98,7 @@ impl Refold {
             Ok(())
         };
         if let Err(error) = self.identity.refold(&self.hasher, read) {
+            self.snapshots.spoil();
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "identity still knows of erased events; it forgets them at the next start"

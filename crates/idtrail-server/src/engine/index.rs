@@ -11,7 +11,9 @@ use idtrail_tlog::{LogIndex, TreeSize};
 use idtrail_vault::{Epoch, HighWater, Kek, Vault};
 
 use super::origins::{self, Earlier, Kind, Place, Reading};
-use super::{EngineError, Ports, State, access_shredding_path, customers_path, shredding_path, vault_paths};
+use super::{
+    EngineError, Ports, State, access_shredding_path, customers_path, shredding_path, snapshot, vault_paths,
+};
 use crate::settings::Settings;
 
 /// Opens the index of a log. It starts empty if it cannot have taken over every erasure that the vault knows of.
@@ -72,6 +74,8 @@ pub fn rebuild(
     let (disk, entropy) = (Arc::clone(&ports.disk), Arc::clone(&ports.entropy));
     let vault = Vault::open(disk, entropy, vault_paths(settings), kek, None)?;
     let number = origins::newest(&vault, &settings.origin).ok_or(EngineError::Foreign)?;
+    snapshot::remove(&*ports.disk, &settings.data_dir)
+        .map_err(|source| EngineError::Directory { path: settings.data_dir.clone(), source })?;
     let hasher = &Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
     let mut done = Rebuilt { leaves: 0, access_leaves: 0, files: 0, bytes: 0 };
     for kind in [Kind::Events, Kind::Access] {

@@ -11,12 +11,13 @@ use idtrail_log::LogError;
 use idtrail_log::commit::Committer;
 use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_port::RandomPool;
-use idtrail_tlog::{SignerKey, TreeSize, VerifierKey};
+use idtrail_tlog::{LogIndex, SignerKey, TreeSize, VerifierKey};
 use idtrail_vault::{Epoch, HighWater, Kek, Keyring, Secret32, Vault, VaultError};
 
 use super::access::{self, AccessLog};
 use super::origins::{self, Earlier, Kind, Place};
 use super::proposals::Proposals;
+use super::snapshot::{Snapshots, WORTH_LEAVES};
 use super::state::{State, rules, start_marker};
 use super::{Engine, EngineError, Ports, identity, index, vault_paths};
 use crate::quarantine::Quarantine;
@@ -48,13 +49,13 @@ impl Known {
         Ok(Self { vault, high_water, place, keyring, seed })
     }
 
-    /// Opens what follows from the logs, and has it read the earlier ones.
-    fn state(&self, ports: &Ports, settings: &Settings) -> Result<State, EngineError> {
+    /// Opens what follows from the logs, and has it read the earlier ones. `identity` may know leaves already.
+    fn state(&self, ports: &Ports, settings: &Settings, identity: Identity) -> Result<State, EngineError> {
         let (vault, number) = (&self.vault, self.place.number);
         let hasher = Hasher::new(&settings.tenant, vault.dedupe_key().expose(), vault.index_key().expose());
         let hasher = Arc::new(identity::with_identifiers(hasher, vault, settings, &*ports.disk)?);
         let lookup = index::open(ports, settings, &self.place, &hasher, vault.epoch())?;
-        let (suppression, identity) = (vault.suppression().clone(), Identity::default());
+        let suppression = vault.suppression().clone();
         let kind = (Kind::Events, number);
         let (earlier, numbering) =
             Earlier::open_all(ports, settings, (vault, &hasher), kind, Some(&identity))?;
@@ -87,6 +88,27 @@ impl Known {
             return Err(VaultError::RolledBack { epoch, needed }.into());
         }
         Ok((committer, opened))
+    }
+
+    /// Opens the logs with all that follows from them: from what was kept of identity, if it fits, and what was added since.
+    fn read(
+        &self,
+        ports: &Ports,
+        settings: &Settings,
+        snapshots: &Snapshots,
+    ) -> Result<(State, Committer, Opened, u64), EngineError> {
+        if let Some((identity, end)) = snapshots.load(&self.vault.epoch_secret()) {
+            let kept = identity.next().get();
+            let mut state = self.state(ports, settings, identity)?;
+            let (committer, opened) = self.read_log(ports, settings, &mut state)?;
+            if end.fits(committer.reader()) {
+                return Ok((state, committer, opened, kept));
+            }
+            tracing::warn!("what was kept of identity is of another log, and is read anew");
+        }
+        let mut state = self.state(ports, settings, Identity::default())?;
+        let (committer, opened) = self.read_log(ports, settings, &mut state)?;
+        Ok((state, committer, opened, 0))
     }
 
     /// Opens the access log and the keys of requests; an installation of an older version gets them now.
@@ -146,9 +168,15 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let lock = recovery::lock(&*ports.disk, &settings.data_dir)?;
         let mut known = Known::open(&ports, settings, kek)?;
-        let mut state = known.state(&ports, settings)?;
-        let (committer, opened) = known.read_log(&ports, settings, &mut state)?;
+        let snapshots = Snapshots::new(&ports, settings, &known.vault, &known.place.origin);
+        let (mut state, committer, opened, kept) = known.read(&ports, settings, &snapshots)?;
         let (access, rights_keys) = known.beside(&ports, settings, &state)?;
+        let next = state.identity.next();
+        tracing::info!(kept, leaves = next.get(), "identity was read");
+        if next.get() >= kept + WORTH_LEAVES {
+            let size = state.numbering.size_in_newest(next).get();
+            snapshots.keep(&known.vault.epoch_secret(), &state.identity, committer.reader(), size);
+        }
         let quarantine = known.quarantine(&ports, settings, &state.hasher)?;
         let verifiers = known.place.verifiers(&known.vault)?.into_iter().map(|(key, _)| key);
         let mut verifiers: Vec<VerifierKey> = verifiers.collect();
@@ -160,7 +188,7 @@ impl Engine {
         let sinks_secret = known.vault.index_key();
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
         let Known { vault, high_water, place, .. } = known;
-        let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine))?;
+        let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine, &snapshots))?;
         let readers = [(&*place.origin, log.reader()), (access.origin(), access.reader())];
         let marker =
             start_marker(high_water, readers.map(|(name, reader)| (name.to_owned(), Arc::clone(reader))))?;
@@ -194,6 +222,8 @@ impl Engine {
             marker: Mutex::new(Some(marker)),
             log_dir: place.log,
             _lock: lock,
+            snapshots,
+            kept: LogIndex::new(kept),
             proposals: Proposals::new(settings.identity.four_eyes),
             fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
             ports,

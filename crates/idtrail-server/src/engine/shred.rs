@@ -16,7 +16,7 @@ use idtrail_log::shell::Log;
 use idtrail_log::{LogError, Reference};
 use idtrail_port::Clock;
 use idtrail_tlog::{LogIndex, TreeSize};
-use idtrail_vault::{HoldInfo, Vault, VaultError};
+use idtrail_vault::{HoldInfo, Secret32, Vault, VaultError};
 use tokio::sync::oneshot;
 
 use super::identity::Refold;
@@ -194,6 +194,11 @@ impl Desk {
     pub(super) fn closed_until(&self, name: &[u8; 32], now_ms: u64) -> Option<u64> {
         let vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
         vault.suppression().closed_until(name, now_ms)
+    }
+
+    /// Returns the secret of the vault's present epoch.
+    pub(super) fn epoch_secret(&self) -> Secret32 {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner).epoch_secret()
     }
 
     /// Returns the holds.

@@ -25,6 +25,7 @@ use idtrail_vault::{HighWater, Keyring, Suppression, Vault};
 use super::access::AccessLog;
 use super::origins::{Earlier, Reading};
 use super::second::Second;
+use super::snapshot::Snapshots;
 use super::{Ports, identity, shred, shredding_path};
 use crate::quarantine::Quarantine;
 use crate::settings::{PiiMode, Settings};
@@ -124,7 +125,7 @@ impl State {
         settings: &Settings,
         vault: Vault,
         log: &Arc<Log<Trail>>,
-        (access, quarantine): (&Arc<AccessLog>, &Arc<Quarantine>),
+        (access, quarantine, snapshots): (&Arc<AccessLog>, &Arc<Quarantine>, &Snapshots),
     ) -> Result<shred::Desk, ShredError> {
         let works = Works {
             disk: Arc::clone(&ports.disk),
@@ -151,6 +152,7 @@ impl State {
                 log: Arc::clone(log),
                 earlier: Arc::clone(&self.earlier),
                 numbering: self.numbering.clone(),
+                snapshots: snapshots.clone(),
             }),
         };
         let second =

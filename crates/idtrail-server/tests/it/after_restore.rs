@@ -217,10 +217,10 @@ fn tiles_and_checkpoints_of_every_log_are_served_under_their_number() {
     server.stop();
 }
 
-const NOW_MS: i64 = 1_760_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_760_000_000_000;
 const MONTH_MS: u64 = 31 * 24 * 3_600_000;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let text = r#"
         origin = "example.com/log"
         data_dir = "/data"
@@ -234,11 +234,11 @@ fn settings() -> Settings {
     settings
 }
 
-fn kek() -> Kek {
+pub(crate) fn kek() -> Kek {
     Kek::new([7; 32]).unwrap()
 }
 
-fn append(engine: &Engine, number: u64) -> LogIndex {
+pub(crate) fn append(engine: &Engine, number: u64) -> LogIndex {
     let now_ms = i64::try_from(engine.now_ms()).unwrap();
     let event = check(synthetic::event(number, 4, now_ms), engine.rules(), now_ms).unwrap();
     let command = Command::prepare(engine.hasher(), &event, SourceCode::API, "crm", None, Dedupe::CONTENT);
@@ -281,7 +281,7 @@ fn restored_disk() -> (SimDisk, Arc<SimClock>, Settings, Vec<LogIndex>) {
     (disk, clock, into, old)
 }
 
-fn ports(disk: &SimDisk, clock: &Arc<SimClock>) -> Ports {
+pub(crate) fn ports(disk: &SimDisk, clock: &Arc<SimClock>) -> Ports {
     Ports {
         disk: Arc::new(disk.clone()),
         clock: Arc::clone(clock) as _,

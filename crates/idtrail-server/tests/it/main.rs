@@ -47,5 +47,6 @@ mod sinks;
 mod sinks_logs;
 mod sinks_rights;
 mod sinks_stuck;
+mod snapshot;
 mod staff;
 mod upgrade;
