@@ -37,6 +37,7 @@ use crate::sink::azure::{AzureConfig, AzureSink};
 use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
+use crate::sink::s3::{S3Config, S3Keys, S3Sink};
 use crate::sink::snowflake::{AccountKey, SnowflakeConfig, SnowflakeSink};
 use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
 
@@ -73,6 +74,8 @@ pub struct SinkSettings {
 pub enum TargetSettings {
     /// Files in a directory.
     Files(FilesConfig),
+    /// Files in an object store.
+    S3(S3Config),
     /// PostgreSQL.
     Postgres(PostgresConfig),
     /// An HTTP receiver.
@@ -118,6 +121,11 @@ pub enum SettingsError {
     /// This build does not have what the target needs.
     #[error("this build has no Parquet")]
     NotBuilt,
+    /// A bucket or a prefix is not written as it must be.
+    #[error(
+        "a bucket has 3 to 63 lower-case letters, digits, - and .; a prefix has names separated by slashes"
+    )]
+    Bucket,
     /// The URL cannot be used.
     #[error("url must be https:// (or http:// with allow_http) without user, password or fragment")]
     Url,
@@ -168,14 +176,20 @@ impl SinkSettings {
             return Err(SettingsError::Table);
         }
         let privacy = Privacy::new(self.pii, self.erase)?;
-        let erases = !matches!(self.target, TargetSettings::Files(_) | TargetSettings::Webhook(_));
+        let erases = !matches!(
+            self.target,
+            TargetSettings::Files(_) | TargetSettings::S3(_) | TargetSettings::Webhook(_)
+        );
         if self.erase != Erase::None && !erases {
             return Err(SettingsError::CannotErase);
         }
-        if let TargetSettings::Files(files) = &self.target
-            && files.format == FileFormat::Parquet
-            && !cfg!(feature = "parquet")
-        {
+        let format = match &self.target {
+            TargetSettings::Files(files) => Some(files.format),
+            TargetSettings::S3(s3) if !s3.is_named_well() => return Err(SettingsError::Bucket),
+            TargetSettings::S3(s3) => Some(s3.format),
+            _ => None,
+        };
+        if format == Some(FileFormat::Parquet) && !cfg!(feature = "parquet") {
             return Err(SettingsError::NotBuilt);
         }
         if let Some(eraser) = &self.rights {
@@ -207,6 +221,17 @@ impl SinkSettings {
         Ok(match &self.target {
             TargetSettings::Files(config) => {
                 Box::new(FilesSink::new(config.clone(), columns, ports.disk.clone()))
+            }
+            TargetSettings::S3(config) => {
+                if let Some(endpoint) = &config.endpoint {
+                    checked_url(endpoint, config.allow_http)?;
+                }
+                let keys = S3Keys {
+                    access: secrets.get(&config.access_key)?,
+                    secret: secrets.get(&config.secret_key)?,
+                };
+                let sink = S3Sink::new(config.clone(), &keys, optional(&config.ca)?.as_ref(), columns);
+                Box::new(sink.ok_or(SettingsError::Bucket)?)
             }
             TargetSettings::Postgres(config) => {
                 let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
@@ -263,7 +288,7 @@ impl SinkSettings {
     /// Returns the table and how its database writes tables, if the target has one.
     pub fn dialect(&self) -> Option<(Dialect, &str)> {
         match &self.target {
-            TargetSettings::Files(_) | TargetSettings::Webhook(_) => None,
+            TargetSettings::Files(_) | TargetSettings::S3(_) | TargetSettings::Webhook(_) => None,
             TargetSettings::Postgres(config) => Some((Dialect::Postgres, &config.table)),
             TargetSettings::Azure(config) => Some((Dialect::Azure, &config.table)),
             TargetSettings::Snowflake(config) => Some((Dialect::Snowflake, &config.table)),

@@ -5,6 +5,7 @@ pub mod azure;
 pub mod bigquery;
 pub mod files;
 pub mod postgres;
+pub mod s3;
 pub mod snowflake;
 pub mod webhook;
 

@@ -25,6 +25,8 @@ pub(crate) const TAG_ID: u64 = 0x6964_7472;
 /// Shorter hex stays text: it saves little, and words would be taken for hex.
 const HEX_DIGITS_MIN: usize = 32;
 const UUID_CHARS: usize = 36;
+/// A UUID's last group and the separator before it.
+const LAST_GROUP_CHARS: usize = 13;
 const PREFIX_BYTES: core::ops::RangeInclusive<usize> = 2..=16;
 
 /// Prefixes that are written as their position here.
@@ -77,10 +79,8 @@ fn write_time(out: &mut Writer, seconds: i64, milliseconds: Option<u16>) {
 
 /// Writes hex or a UUID, each perhaps behind a prefix.
 fn write_hexadecimal(out: &mut Writer, text: &str) -> bool {
-    let separator = text.bytes().rposition(|byte| matches!(byte, b'_' | b'-' | b':'));
-    let Some(separator) = separator else { return write_hex(out, text.as_bytes(), "") };
-    // Behind the last separator stand the digits, or the last group of a UUID.
-    if text.len() - separator == 13
+    // The last group of a UUID stands behind its last separator.
+    if text.as_bytes().get(text.len().wrapping_sub(LAST_GROUP_CHARS)) == Some(&b'-')
         && let Some((prefix, digits)) = text.split_at_checked(text.len().saturating_sub(UUID_CHARS))
         && let Some(uuid) = uuid(digits)
         && is_prefix_or_nothing(prefix)
@@ -90,6 +90,10 @@ fn write_hexadecimal(out: &mut Writer, text: &str) -> bool {
         out.bytes(&uuid);
         return true;
     }
+    // A separator further behind is no hex digit, so only the start has to be looked at.
+    let start = text.as_bytes().get(..text.len().min(*PREFIX_BYTES.end())).unwrap_or_default();
+    let separator = start.iter().rposition(|byte| matches!(byte, b'_' | b'-' | b':'));
+    let Some(separator) = separator else { return write_hex(out, text.as_bytes(), "") };
     let Some((prefix, digits)) = text.split_at_checked(separator + 1) else { return false };
     is_prefix_or_nothing(prefix) && write_hex(out, digits.as_bytes(), prefix)
 }

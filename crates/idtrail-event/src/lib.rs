@@ -23,7 +23,9 @@ mod id;
 mod json;
 mod key;
 mod leaf;
+mod outline;
 mod pii;
+mod plain;
 mod pseudonym;
 mod retention;
 mod text;
@@ -33,7 +35,7 @@ mod value;
 
 pub use cbor::CborError;
 pub use code::{ChannelCode, Poster, SourceCode, TypeCode};
-pub use event::{EncodedEvent, ValidEvent};
+pub use event::{EncodedEvent, Item, ValidEvent};
 pub use id::{EventId, GlobalCustomerId, IdError};
 pub use json::{JsonError, JsonLimits, parse as parse_json};
 pub use key::{ClassSecret, IndexSecret, LeafKey, SectionSecrets, key_commitment, leaf_key};
@@ -41,7 +43,9 @@ pub use leaf::{
     Decided, Dedupe, DedupeKind, DedupeValue, LEAF_BYTES_MAX, Leaf, LeafError, LeafHeader, OpenBody,
     OpenLeaf, SealRequest, StaffState, seal,
 };
-pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
+pub use outline::Outline;
+pub use plain::PlainEvent;
+pub use pseudonym::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, TokenStart, token};
 pub use retention::{ClassId, ClassTable, RetentionClass};
 pub use text::{BodyText, TextMember};
 pub use time::{hour_of_ms, month_of_hour, time_ms, time_text};

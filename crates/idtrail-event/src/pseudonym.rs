@@ -171,6 +171,51 @@ impl TokenKey {
     }
 }
 
+/// The key of one type of identifiers whose values have the same length and begin alike.
+#[derive(Clone)]
+pub struct TokenStart {
+    /// Bytes of a value behind the start.
+    rest_bytes: usize,
+    /// Has taken in everything that stands before the rest.
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for TokenStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenStart").field("rest_bytes", &self.rest_bytes).finish_non_exhaustive()
+    }
+}
+
+impl TokenKey {
+    /// Takes in how values begin that are `value_bytes` long in all.
+    ///
+    /// # Panics
+    /// If the values are shorter than their start, or longer than 4 GiB.
+    #[must_use]
+    pub fn starting_with(&self, start: &str, value_bytes: usize) -> TokenStart {
+        let length = u32::try_from(value_bytes).expect("an identifier is at most a few hundred bytes");
+        let rest_bytes = value_bytes.checked_sub(start.len()).expect("a value is no shorter than its start");
+        let mut mac = self.mac.clone();
+        mac.update(&length.to_be_bytes());
+        mac.update(start.as_bytes());
+        TokenStart { rest_bytes, mac }
+    }
+}
+
+impl TokenStart {
+    /// Returns the token of the value that ends with `rest`, as [`TokenKey::token`] gives it.
+    ///
+    /// # Panics
+    /// If the rest is not as long as was said: its token would be nobody's.
+    #[must_use]
+    pub fn token(&self, rest: &[u8]) -> IdentifierToken {
+        assert!(rest.len() == self.rest_bytes, "the rest of a value has the length that was said");
+        let mut mac = self.mac.clone();
+        mac.update(rest);
+        IdentifierToken(mac.finalize().into_bytes().into())
+    }
+}
+
 /// Returns the token of an identifier.
 ///
 /// # Panics

@@ -8,6 +8,10 @@
 mod member;
 mod redact;
 
+#[cfg(test)]
+pub(crate) use member::IDS;
+pub(crate) use member::{is_truncated_hash, plain_hash, plain_id, plain_words};
+
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};

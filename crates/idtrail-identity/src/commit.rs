@@ -122,7 +122,6 @@ impl State {
                 if recent >= self.rules.set.merges_per_day_max as usize {
                     let members: Vec<u32> = self.members_of(id).collect();
                     let hold = self.add_hold(&members);
-                    let number = self.assertions.len() as u32;
                     self.assertions.push(AssertionRecord {
                         mark: Mark::Hold { number: hold, nodes: members },
                         actor: Actor::System,
@@ -131,7 +130,7 @@ impl State {
                     });
                     held = true;
                     step.events.push(Derived::Assertion {
-                        number,
+                        number: step.at.index.get(),
                         kind: "HOLD",
                         subjects: vec![self.gcid(id).to_string()],
                         actor: Actor::System,

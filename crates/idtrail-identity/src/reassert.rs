@@ -99,12 +99,11 @@ impl State {
 
     /// Takes facts over that were said again. What they name and is not known is passed over.
     pub fn reassert(&mut self, facts: &[Reassertion], at: Recorded, ids: &mut dyn IdSource) -> Reasserted {
-        let number = self.assertions.len() as u32;
         let mut step = Step::new(at, ids);
         step.trigger = Trigger::Steward;
         step.cause = SplitCause::Erasure;
         step.events.push(Derived::Assertion {
-            number,
+            number: at.index.get(),
             kind: "REASSERT",
             subjects: Vec::new(),
             actor: Actor::System,

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
-use idtrail_event::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, token};
+use idtrail_event::{IdentifierToken, IdentifierType, Pepper, RawIdentifier, TokenKey, TokenStart, token};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
@@ -24,6 +24,19 @@ pub enum LegacyAlgorithm {
     Sha256,
     /// SHA-512.
     Sha512,
+}
+
+/// Bytes of the longest legacy hash.
+const HASH_BYTES_MAX: usize = 64;
+
+impl LegacyAlgorithm {
+    /// Returns the bytes of a hash.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => HASH_BYTES_MAX,
+        }
+    }
 }
 
 /// How the value was written before it was hashed.
@@ -83,10 +96,12 @@ struct Legacy {
     behind: Secret,
 }
 
-/// A pepper, with the keys of the types that come in by the thousand: as hashes in events.
+/// A pepper, with the keys of what comes in by the thousand, as hashes in events: of each type, and of the hashes of each
+/// specification, in their order.
 struct Keys {
     pepper: Pepper,
     derived: Vec<TokenKey>,
+    hashes: Vec<TokenStart>,
 }
 
 impl std::fmt::Debug for TokenKeys {
@@ -132,11 +147,18 @@ impl TokenKeys {
                 return Err(TokenKeysError::SpecTemplate);
             }
         }
-        let derived = |pepper: &Pepper| {
-            let kinds: BTreeSet<u16> = legacy.iter().map(|(spec, _)| spec.kind).collect();
-            kinds.into_iter().map(|kind| TokenKey::new(pepper, tenant, IdentifierType::new(kind))).collect()
+        let kinds: BTreeSet<u16> = legacy.iter().map(|(spec, _)| spec.kind).collect();
+        let keys = |pepper: Pepper| {
+            let key = |kind| TokenKey::new(&pepper, tenant, IdentifierType::new(kind));
+            let start = |(spec, _): &(LegacyHashSpec, _)| {
+                let start = legacy_start(spec);
+                key(spec.kind).starting_with(&start, start.len() + 2 * spec.algorithm.bytes())
+            };
+            let (derived, hashes) =
+                (kinds.iter().map(|kind| key(*kind)).collect(), legacy.iter().map(start).collect());
+            Keys { pepper, derived, hashes }
         };
-        let peppers = peppers.into_iter().map(|pepper| Keys { derived: derived(&pepper), pepper }).collect();
+        let peppers = peppers.into_iter().map(keys).collect();
         let cut = |(spec, salt): (LegacyHashSpec, Zeroizing<String>)| {
             let (before, behind) = spec.template.split_once("{value}").unwrap_or_default();
             let salted = |part: &str| Secret::new(part.replace("{salt}", &salt));
@@ -212,19 +234,27 @@ impl TokenKeys {
         written: &str,
         assurance: Assurance,
     ) -> Result<Sighting, Refusal> {
-        let found = self.legacy.iter().find(|legacy| legacy.spec.id == spec);
-        let spec = &found.ok_or(Refusal::Namespace)?.spec;
-        let bytes = decode(spec.encoding, written.trim()).ok_or(Refusal::Malformed("encoding"))?;
-        let expected = match spec.algorithm {
-            LegacyAlgorithm::Sha256 => 32,
-            LegacyAlgorithm::Sha512 => 64,
-        };
-        // A hash that was cut is found by chance: two people may have the same.
-        if bytes.len() != expected {
-            return Err(Refusal::Malformed("length"));
+        let found = self.legacy.iter().enumerate().find(|(_, legacy)| legacy.spec.id == spec);
+        let (at, Legacy { spec, .. }) = found.ok_or(Refusal::Namespace)?;
+        let written = written.trim();
+        let mut digits = [0; 2 * HASH_BYTES_MAX];
+        let digits = digits.get_mut(..2 * spec.algorithm.bytes()).unwrap_or_default();
+        if spec.encoding == LegacyEncoding::Hex
+            && written.len() == digits.len()
+            && written.bytes().fold(true, |hex, byte| hex & matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            // As it is written nearly always, it is what would be written again.
+            digits.copy_from_slice(written.as_bytes());
+        } else {
+            let bytes = decode(spec.encoding, written).ok_or(Refusal::Malformed("encoding"))?;
+            // A hash that was cut is found by chance: two people may have the same.
+            if bytes.len() != spec.algorithm.bytes() {
+                return Err(Refusal::Malformed("length"));
+            }
+            HEXLOWER.encode_mut(&bytes, digits);
         }
-        let raw = legacy_identifier(spec, &bytes);
-        let mut tokens = self.peppers.iter().map(|pepper| self.token(pepper, &raw));
+        let mut tokens =
+            self.peppers.iter().filter_map(|pepper| pepper.hashes.get(at)).map(|start| start.token(digits));
         let token = tokens.next().expect("new() refuses an empty list");
         Ok(Sighting {
             identifier: Identifier { kind: IdentifierType::new(spec.kind), token },
@@ -234,10 +264,15 @@ impl TokenKeys {
     }
 }
 
-/// A legacy hash as something to be hashed. Canonical forms never begin with a zero byte, so none is the same.
+/// A legacy hash as something to be hashed.
 fn legacy_identifier(spec: &LegacyHashSpec, hash: &[u8]) -> RawIdentifier {
-    let value = format!("\0legacy\0{}\0{}", spec.id, HEXLOWER.encode(hash));
+    let value = format!("{}{}", legacy_start(spec), HEXLOWER.encode(hash));
     RawIdentifier::from_normal_form(IdentifierType::new(spec.kind), value)
+}
+
+/// What stands before a hash of this kind. Canonical forms never begin with a zero byte, so none is the same.
+fn legacy_start(spec: &LegacyHashSpec) -> String {
+    format!("\0legacy\0{}\0", spec.id)
 }
 
 fn write(value: &Secret, format: LegacyFormat) -> Option<[&str; 2]> {

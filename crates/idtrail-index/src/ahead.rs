@@ -5,17 +5,22 @@
 //! how far the index may be behind, not by the log.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 use idtrail_event::GlobalCustomerId;
 
 use crate::facts::{EventFacts, Key};
 use crate::lookup::{Head, Seen};
+use crate::store::memtable::FirstBytes;
+
+/// Under keyed hashes and random ids.
+type Keyed<K, V> = HashMap<K, V, BuildHasherDefault<FirstBytes>>;
 
 #[derive(Default)]
 pub(crate) struct Ahead {
     decided: VecDeque<(u64, EventFacts)>,
-    seen: HashMap<Key, Seen>,
-    heads: HashMap<GlobalCustomerId, Head>,
+    seen: Keyed<Key, Seen>,
+    heads: Keyed<GlobalCustomerId, Head>,
 }
 
 impl Ahead {

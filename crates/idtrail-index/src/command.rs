@@ -5,7 +5,7 @@ use idtrail_event::clear::{
 };
 use idtrail_event::{
     ChannelCode, ClassTable, Decided, Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId,
-    LeafHeader, SealRequest, SourceCode, TypeCode, ValidEvent, time_text,
+    LeafHeader, Outline, PlainEvent, SealRequest, SourceCode, TypeCode, ValidEvent, time_text,
 };
 use idtrail_identity::event::Derived;
 use idtrail_identity::ruleset::types;
@@ -147,22 +147,33 @@ impl Command {
         actor: Option<&str>,
         dedupe_id: Dedupe<'static>,
     ) -> Self {
-        let encoded = event.encode();
+        let outline = Outline::of_body(event.body());
+        let codes = (event.event_type(), event.channel());
+        Self::event(hasher, (event.encode(), codes, &outline), source, (system, actor), dedupe_id)
+    }
+
+    /// Prepares a usual event, from the JSON API; may run in parallel.
+    pub fn prepare_plain(hasher: &Hasher, event: PlainEvent<'_>, system: &str, actor: Option<&str>) -> Self {
+        let PlainEvent { encoded, event_type, channel, outline } = event;
+        let event = (encoded, (event_type, channel), &outline);
+        Self::event(hasher, event, SourceCode::API, (system, actor), Dedupe::CONTENT)
+    }
+
+    fn event(
+        hasher: &Hasher,
+        (encoded, (event_type, channel), outline): (EncodedEvent, (TypeCode, ChannelCode), &Outline<'_>),
+        source: SourceCode,
+        (system, actor): (&str, Option<&str>),
+        dedupe_id: Dedupe<'static>,
+    ) -> Self {
         let content = hasher.content(&encoded);
-        let header = LeafHeader {
-            event_type: event.event_type(),
-            hour: 0,
-            source,
-            channel: event.channel(),
-            class: event.class(),
-            clear: None,
-        };
+        let class = event_type.class();
+        let header = LeafHeader { event_type, hour: 0, source, channel, class, clear: None };
         let (customer, interaction) = (
-            event.resolved_customer_id().map(|id| hasher.customer(id)),
-            event.interaction_id().map(|id| hasher.interaction(id)),
+            outline.resolved_customer_id.map(|id| hasher.customer(id)),
+            outline.interaction_id.map(|id| hasher.interaction(id)),
         );
-        let seen =
-            Seen::of_event(hasher.identifiers(), event.body(), customer.as_ref(), interaction.as_ref());
+        let seen = Seen::of_event(hasher.identifiers(), outline, customer.as_ref(), interaction.as_ref());
         let keys = Keys {
             customer,
             interaction,
@@ -185,7 +196,7 @@ impl Command {
     ) -> (Self, Slip) {
         let Resolution { event, channel, time_ms, sightings } = request;
         let seen = Seen { time_ms, sightings, named: None, asked: true };
-        let beside = Hasher::observed(&seen.to_json());
+        let beside = seen.encode();
         let content = hasher.content(&beside);
         let interaction = event.get("interactionId").and_then(Value::as_str);
         let keys = Keys {

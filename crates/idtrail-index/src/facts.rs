@@ -8,7 +8,6 @@ use idtrail_event::{
 use idtrail_identity::tokens::TokenKeys;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use crate::identity::OBSERVATION_MEMBER;
 
@@ -74,12 +73,49 @@ pub struct EventFacts {
     pub content_is_id: bool,
 }
 
-/// Makes the keys of one tenant. The secrets are wiped when dropped.
+/// Makes the keys of one tenant. Each kind of key has its HMAC keyed once, with everything taken in that all keys of the
+/// kind have in common: an event needs four or five of them.
 pub struct Hasher {
-    tenant: String,
-    dedupe: Zeroizing<[u8; 32]>,
-    index: Zeroizing<[u8; 32]>,
+    global_id: Keyed,
+    customer: Keyed,
+    interaction: Keyed,
+    binding: Keyed,
+    content: Keyed,
+    dedupe: Keyed,
     identifiers: Option<TokenKeys>,
+}
+
+/// An HMAC over a list of parts, to which more can be added.
+#[derive(Clone)]
+struct Keyed(Hmac<Sha256>);
+
+impl Keyed {
+    fn new(key: &[u8; 32], parts: &[&[u8]]) -> Self {
+        Self(Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length")).with(parts)
+    }
+
+    fn with(mut self, parts: &[&[u8]]) -> Self {
+        for part in parts {
+            self.add(&[part]);
+        }
+        self
+    }
+
+    /// Adds one part, which is given in pieces.
+    fn add(&mut self, pieces: &[&[u8]]) {
+        // Lengths, so that no two lists of parts give the same input.
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.0.update(&length.to_be_bytes());
+        pieces.iter().for_each(|piece| self.0.update(piece));
+    }
+
+    fn key(&self, parts: &[&[u8]]) -> Key {
+        self.clone().with(parts).finish()
+    }
+
+    fn finish(self) -> Key {
+        Key(self.0.finalize().into_bytes().into())
+    }
 }
 
 impl std::fmt::Debug for Hasher {
@@ -91,8 +127,16 @@ impl std::fmt::Debug for Hasher {
 impl Hasher {
     /// Returns a hasher with the vault's dedupe and index keys.
     pub fn new(tenant: &str, dedupe: &[u8; 32], index: &[u8; 32]) -> Self {
-        let (dedupe, index) = (Zeroizing::new(*dedupe), Zeroizing::new(*index));
-        Self { tenant: tenant.to_owned(), dedupe, index, identifiers: None }
+        let of = |key, kind: &str| Keyed::new(key, &[kind.as_bytes(), tenant.as_bytes()]);
+        Self {
+            global_id: of(index, "gcid"),
+            customer: of(index, "customer"),
+            interaction: of(index, "interaction"),
+            binding: of(index, "binding"),
+            content: of(dedupe, "content"),
+            dedupe: of(dedupe, "dedupe"),
+            identifiers: None,
+        }
     }
 
     /// Adds the keys of identifiers. Without them the hashes in events say nothing about identity.
@@ -109,8 +153,7 @@ impl Hasher {
 
     /// Returns the global id number `ordinal` that an event gives. It is as random as the event's own id.
     pub(crate) fn global_id(&self, event_id: EventId, ordinal: u32) -> GlobalCustomerId {
-        let parts = [b"gcid".as_slice(), self.tenant.as_bytes(), event_id.as_bytes(), &ordinal.to_be_bytes()];
-        let Key(bytes) = keyed(&self.index, &parts);
+        let Key(bytes) = self.global_id.key(&[event_id.as_bytes(), &ordinal.to_be_bytes()]);
         GlobalCustomerId::new(*bytes.first_chunk::<16>().unwrap_or(&[0; 16]))
     }
 
@@ -126,29 +169,32 @@ impl Hasher {
 
     /// Keys a client's own customer id.
     pub fn customer(&self, id: &str) -> Key {
-        keyed(&self.index, &[b"customer", self.tenant.as_bytes(), id.as_bytes()])
+        self.customer.key(&[id.as_bytes()])
     }
 
     /// Keys an interaction's id.
     pub fn interaction(&self, id: &str) -> Key {
-        keyed(&self.index, &[b"interaction", self.tenant.as_bytes(), id.as_bytes()])
+        self.interaction.key(&[id.as_bytes()])
     }
 
     /// Returns what tells the index of this vault and log from any other.
     pub(crate) fn binding(&self, origin: &str) -> Key {
-        keyed(&self.index, &[b"binding", self.tenant.as_bytes(), origin.as_bytes()])
+        self.binding.key(&[origin.as_bytes()])
     }
 
     /// Keys an event's content.
     pub fn content(&self, encoded: &EncodedEvent) -> Key {
-        keyed(&self.dedupe, &[b"content", self.tenant.as_bytes(), &encoded.content_frame()])
+        let mut content = self.content.clone();
+        let [public, staff] = encoded.content_parts();
+        content.add(&[&public.0, public.1, &staff.0, staff.1]);
+        content.finish()
     }
 
     /// Keys the id under which a repetition is recognised. `system` is the calling system's name, so that two systems
     /// may use the same ids.
     pub fn dedupe(&self, system: &str, id: &Dedupe<'_>, content: &Key) -> Key {
         let text = if id.kind == DedupeKind::CONTENT { content.0.as_slice() } else { id.id_bytes() };
-        keyed(&self.dedupe, &[b"dedupe", self.tenant.as_bytes(), system.as_bytes(), &[id.kind.code()], text])
+        self.dedupe.key(&[system.as_bytes(), &[id.kind.code()], text])
     }
 
     /// Returns what derived state learns from an opened leaf. The staff section must be open if there is one, or the
@@ -181,14 +227,4 @@ fn step(leaf: &OpenLeaf) -> Option<ShredStep> {
         TypeCode::KEY_SHREDDED => KeyShreddedItem::decode(clear).ok().map(ShredStep::Done),
         _ => None,
     }
-}
-
-fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Key {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        // Lengths, so that no two lists of parts give the same input.
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
-    }
-    Key(mac.finalize().into_bytes().into())
 }

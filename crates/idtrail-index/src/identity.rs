@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idtrail_event::{
-    Dedupe, DedupeKind, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, OpenLeaf, SourceCode,
-    time_ms,
+    Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, Item,
+    OpenLeaf, Outline, SourceCode,
 };
 use idtrail_identity::assertion::{AssertionKind, Subject};
 use idtrail_identity::erase::{Erasure, Reassertion};
@@ -31,7 +31,7 @@ use idtrail_identity::{
     Sighting, State,
 };
 use idtrail_tlog::LogIndex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::command::OWN_SYSTEM;
 use crate::facts::{Hasher, Key};
@@ -52,26 +52,20 @@ const EXAMPLES: [&str; 4] = [
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 ];
 
-/// The hashes that events carry, where they stand, and how they were made: of the value and one salt for all.
-const HASHES: [(IdentifierType, &str, &str, &[LegacyFormat]); 3] = [
+/// The hashes that events carry, and how they were made: of the value and one salt for all.
+const HASHES: [(IdentifierType, &str, &[LegacyFormat]); 3] = [
     (
         IdentifierType::PHONE,
-        "phoneHash",
         "event-phone",
         &[LegacyFormat::Canonical, LegacyFormat::TelUri, LegacyFormat::Digits],
     ),
-    (IdentifierType::EMAIL, "emailHash", "event-email", &[LegacyFormat::Canonical]),
-    (
-        IdentifierType::ACCOUNT,
-        "accountNumberHash",
-        "event-account",
-        &[LegacyFormat::Canonical, LegacyFormat::WithoutIssuer],
-    ),
+    (IdentifierType::EMAIL, "event-email", &[LegacyFormat::Canonical]),
+    (IdentifierType::ACCOUNT, "event-account", &[LegacyFormat::Canonical, LegacyFormat::WithoutIssuer]),
 ];
 
 /// Returns how the hashes in events were made: SHA-256 of the value with the salt behind it, in hex.
 pub fn event_hash_specs() -> impl Iterator<Item = LegacyHashSpec> {
-    HASHES.iter().map(|(kind, _, id, formats)| LegacyHashSpec {
+    HASHES.iter().map(|(kind, id, formats)| LegacyHashSpec {
         id: (*id).to_owned(),
         kind: kind.number(),
         algorithm: LegacyAlgorithm::Sha256,
@@ -96,7 +90,7 @@ pub fn hashed(keys: &TokenKeys, kind: IdentifierType, text: &str, scheme: Option
     if let Some(spec) = scheme.filter(|scheme| keys.legacy_specs(kind).any(|known| known == *scheme)) {
         return keys.legacy_sighting(spec, text, Assurance::NETWORK).ok();
     }
-    let (_, _, spec, _) = HASHES.iter().find(|(known, ..)| *known == kind)?;
+    let (_, spec, _) = HASHES.iter().find(|(known, ..)| *known == kind)?;
     keys.legacy_sighting(spec, text, Assurance::NETWORK).ok()
 }
 
@@ -125,22 +119,20 @@ impl Seen {
     /// Reads an event. A calling system that names the customer vouches for the account beside it as well.
     pub(crate) fn of_event(
         keys: Option<&TokenKeys>,
-        body: &Value,
+        outline: &Outline<'_>,
         customer: Option<&Key>,
         interaction_key: Option<&Key>,
     ) -> Self {
-        let event = body.get("auditEvent");
-        let text = |name: &str| event.and_then(|event| event.get(name)).and_then(Value::as_str);
-        let named = text("resolvedCustomerId").and_then(|id| GlobalCustomerId::try_from(id).ok());
+        let named = outline.resolved_customer_id.and_then(|id| GlobalCustomerId::try_from(id).ok());
         let mut sightings = Vec::with_capacity(4);
         if named.is_none() {
             sightings.extend(customer.map(reference));
         }
-        if let (Some(keys), Some(pii)) = (keys, event.and_then(|event| event.get("piiContext"))) {
-            let scheme = pii.get("hashScheme").and_then(Value::as_str);
-            for (kind, member, ..) in &HASHES {
-                let Some(text) = pii.get(*member).and_then(Value::as_str) else { continue };
-                let Some(mut sighting) = hashed(keys, *kind, text, scheme) else { continue };
+        if let Some(keys) = keys {
+            let hashes = [outline.phone_hash, outline.email_hash, outline.account_hash];
+            for ((kind, ..), text) in HASHES.iter().zip(hashes) {
+                let Some(text) = text else { continue };
+                let Some(mut sighting) = hashed(keys, *kind, text, outline.hash_scheme) else { continue };
                 if *kind == IdentifierType::ACCOUNT && customer.is_some() {
                     sighting.assurance = Assurance::VERIFIED;
                 }
@@ -151,11 +143,11 @@ impl Seen {
         if sightings.is_empty() && named.is_none() {
             sightings.extend(interaction_key.map(interaction));
         }
-        let time_ms = text("timestamp").and_then(time_ms).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+        let time_ms = outline.time_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
         Self { time_ms, sightings, named, asked: false }
     }
 
-    /// Reads what was resolved from where [`Seen::to_json`] wrote it.
+    /// Reads what was resolved from where [`Seen::encode`] wrote it.
     pub(crate) fn of_json(value: &Value) -> Option<Self> {
         let token = |value: &Value| IdentifierToken::try_from(value.as_str()?).ok();
         let sighting = |value: &Value| {
@@ -176,22 +168,27 @@ impl Seen {
         Some(Self { time_ms: value.get("timeMs")?.as_u64()?, sightings, named: None, asked: true })
     }
 
-    /// Writes what was resolved, for the leaf.
-    pub(crate) fn to_json(&self) -> Value {
-        let sightings = self.sightings.iter().map(|seen| {
-            let mut json = json!({
-                "type": seen.identifier.kind.number(),
-                "token": seen.identifier.token.to_string(),
-                "assurance": seen.assurance.level(),
-            });
-            if let (Some(members), false) = (json.as_object_mut(), seen.aliases.is_empty()) {
-                let aliases = seen.aliases.iter().map(ToString::to_string).collect::<Vec<_>>();
-                members.insert("aliases".to_owned(), aliases.into());
-            }
-            json
-        });
-        json!({ "timeMs": self.time_ms, "sightings": sightings.collect::<Vec<_>>() })
+    /// Encodes what was resolved beside an event that is empty yet, for the leaf.
+    pub(crate) fn encode(&self) -> EncodedEvent {
+        let sightings = Item::List(self.sightings.iter().map(sighting_item).collect());
+        let members = vec![("timeMs", Item::Number(self.time_ms)), ("sightings", sightings)];
+        EncodedEvent::beside(OBSERVATION_MEMBER, &Item::Object(members))
     }
+}
+
+fn token_item(token: &IdentifierToken) -> Item<'_> {
+    Item::Hex(token.as_bytes())
+}
+
+fn sighting_item(seen: &Sighting) -> Item<'_> {
+    let mut members = Vec::with_capacity(4);
+    members.push(("type", Item::Number(u64::from(seen.identifier.kind.number()))));
+    members.push(("token", token_item(&seen.identifier.token)));
+    if !seen.aliases.is_empty() {
+        members.push(("aliases", Item::List(seen.aliases.iter().map(token_item).collect())));
+    }
+    members.push(("assurance", Item::Number(u64::from(seen.assurance.level()))));
+    Item::Object(members)
 }
 
 /// Makes the global ids of one leaf. The first one is the leaf's own subject if nobody has it yet.
@@ -454,7 +451,7 @@ impl Identity {
             leaf.body.get(OBSERVATION_MEMBER).and_then(Seen::of_json).unwrap_or_default()
         } else {
             let (customer, interaction) = (event.customer.as_ref(), event.interaction.as_ref());
-            Seen::of_event(hasher.identifiers(), &leaf.body, customer, interaction)
+            Seen::of_event(hasher.identifiers(), &Outline::of_body(&leaf.body), customer, interaction)
         };
         let at = Recorded { index, at_ms: leaf.received_ms };
         let mut folded = self.lock();

@@ -1,6 +1,6 @@
 //! What the log asks of the code that uses it: to decide, to seal, and to read back.
 
-use idtrail_tlog::LogIndex;
+use idtrail_tlog::{Hash, LogIndex, leaf_hash};
 
 /// The moment of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +58,26 @@ pub trait Machine: Send + 'static {
 /// What sealing code may say when it fails; the log stops then, because the order was fixed already.
 pub type SealFailure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes the bytes of entries once their indices are known.
+/// The bytes of an entry, and their leaf hash.
+#[derive(Debug)]
+pub struct Entry {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) leaf_hash: Hash,
+}
+
+impl Entry {
+    /// Hashes the bytes of an entry.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let leaf_hash = leaf_hash(&bytes);
+        Self { bytes, leaf_hash }
+    }
+}
+
+/// Makes entries once their indices are known.
 pub trait Sealer<D>: Send + 'static {
-    /// Returns the bytes of `drafts`, whose indices start at `first` and are contiguous.
+    /// Returns the entries of `drafts`, whose indices start at `first` and are contiguous.
     ///
     /// # Errors
     /// Only for causes that make the whole log unable to go on.
-    fn seal(&mut self, first: LogIndex, drafts: &[&D]) -> Result<Vec<Vec<u8>>, SealFailure>;
+    fn seal(&mut self, first: LogIndex, drafts: &[&D]) -> Result<Vec<Entry>, SealFailure>;
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use idtrail_port::Clock;
-use idtrail_tlog::{Hash, LogIndex, leaf_hash};
+use idtrail_tlog::{Hash, LogIndex};
 
 use crate::LogError;
 use crate::commit::{Answer, Pending};
 use crate::frame;
-use crate::machine::{Decision, Machine, Moment, Planned, Sealer};
+use crate::machine::{Decision, Entry, Machine, Moment, Planned, Sealer};
 
 /// Called once with the outcome of a request.
 pub type Reply<R> = Box<dyn FnOnce(Result<Answer<R>, LogError>) + Send>;
@@ -169,8 +169,8 @@ impl<M: Machine, S: Sealer<M::Draft>> Sequencer<M, S> {
                 return Err(error);
             }
         };
-        let leaf_hashes = entries.iter().map(|entry| leaf_hash(entry)).collect();
-        let bytes = entries.iter().map(|entry| entry.len() + 2).sum();
+        let bytes = entries.iter().map(|entry| entry.bytes.len() + 2).sum();
+        let (entries, leaf_hashes) = entries.into_iter().map(|entry| (entry.bytes, entry.leaf_hash)).unzip();
         let facts = planned.into_iter().map(|planned| planned.facts).collect();
         Ok(Sealed { first, entries, leaf_hashes, facts, waiting, bytes })
     }
@@ -179,7 +179,7 @@ impl<M: Machine, S: Sealer<M::Draft>> Sequencer<M, S> {
         &mut self,
         first: LogIndex,
         planned: &[Planned<M::Draft, M::Facts>],
-    ) -> Result<Vec<Vec<u8>>, LogError> {
+    ) -> Result<Vec<Entry>, LogError> {
         if planned.is_empty() {
             return Ok(Vec::new());
         }
@@ -190,8 +190,8 @@ impl<M: Machine, S: Sealer<M::Draft>> Sequencer<M, S> {
             return Err(LogError::Bug { what: "sealing gave another count of entries" });
         }
         for entry in &entries {
-            if let Some(why) = frame::entry_refusal(entry) {
-                return Err(LogError::Entry { why, bytes: entry.len() });
+            if let Some(why) = frame::entry_refusal(&entry.bytes) {
+                return Err(LogError::Entry { why, bytes: entry.bytes.len() });
             }
         }
         Ok(entries)

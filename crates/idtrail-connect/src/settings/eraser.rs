@@ -77,7 +77,7 @@ impl EraserSettings {
             }
             (TargetSettings::Snowflake(_), [true, false, true, true, _]) => Ok(()),
             (TargetSettings::Snowflake(_), _) => refuse("needs `user`, `key` and `role`"),
-            (TargetSettings::Files(_) | TargetSettings::Webhook(_), _) => {
+            (TargetSettings::Files(_) | TargetSettings::S3(_) | TargetSettings::Webhook(_), _) => {
                 refuse("is not for this kind of target")
             }
         }
@@ -110,7 +110,9 @@ impl SinkSettings {
         let user = || eraser.user.clone().ok_or(SettingsError::NoEraser);
         let (password, key) = (secret(&eraser.password)?, secret(&eraser.key)?);
         let task: Option<Box<dyn RightsTask>> = match &self.target {
-            TargetSettings::Files(_) | TargetSettings::Webhook(_) => return Err(SettingsError::CannotErase),
+            TargetSettings::Files(_) | TargetSettings::S3(_) | TargetSettings::Webhook(_) => {
+                return Err(SettingsError::CannotErase);
+            }
             TargetSettings::Postgres(config) => {
                 let (mut config, ca) = (config.clone(), secret(&config.ca)?);
                 config.user = user()?;

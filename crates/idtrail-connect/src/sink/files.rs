@@ -5,10 +5,12 @@
 //! cut leaves neither gap nor double. No file is ever changed.
 
 mod config;
+mod content;
 mod request;
 mod service;
 
 pub use config::{FileFormat, FilesConfig};
+pub(crate) use content::{encode, keys};
 pub use service::FilesSink;
 
 pub use request::to_json_lines;

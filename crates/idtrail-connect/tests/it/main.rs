@@ -19,6 +19,7 @@ mod google;
 mod mappings;
 mod postgres;
 mod proxy;
+mod s3;
 mod simulation;
 mod snowflake;
 mod stores;

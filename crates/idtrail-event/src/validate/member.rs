@@ -7,7 +7,7 @@ use crate::code::{ChannelCode, TypeCode};
 use crate::{pii, time};
 
 /// Members that hold an opaque id: a bare number may be one.
-pub(super) const IDS: [&str; 7] =
+pub(crate) const IDS: [&str; 7] =
     ["resolvedCustomerId", "interactionId", "agentId", "supervisorId", "staffId", "queueId", "requestId"];
 
 const TEXT_CHARS_MAX: usize = 256;
@@ -104,9 +104,7 @@ impl Check<'_> {
                 );
             }
         };
-        // Bytes first: only long texts and those beyond ASCII need their characters counted.
-        let too_long = content.len() > TEXT_CHARS_MAX && content.chars().count() > TEXT_CHARS_MAX;
-        if content.is_empty() || too_long || content.chars().any(char::is_control) {
+        if !is_printable(content) {
             let message = "it is empty, longer than 256 characters, or holds a control character";
             self.violation(path, "invalid_text", message, "send 1 to 256 printable characters or null");
         }
@@ -224,14 +222,42 @@ impl Check<'_> {
     }
 }
 
-/// Tells whether a text is a whole hash: 64 or more hex digits.
+/// Tells whether nothing is wrong with an opaque id.
+pub(crate) fn plain_id(text: &str) -> bool {
+    is_printable(text) && pii::is_contact(text).is_none()
+}
+
+/// Tells whether nothing is wrong with a word, a code or a name.
+pub(crate) fn plain_words(text: &str) -> bool {
+    is_printable(text) && pii::find(text).is_none()
+}
+
+/// Tells whether nothing is wrong with a hash, and it is not that of a sample.
+pub(crate) fn plain_hash(text: &str) -> bool {
+    is_hash(text) && !is_well_known_digest(text)
+}
+
+/// Tells whether a text has 1 to 256 characters and no control character among them.
+fn is_printable(text: &str) -> bool {
+    // Bytes first: only long texts and those beyond ASCII need their characters counted.
+    let too_long = text.len() > TEXT_CHARS_MAX && text.chars().count() > TEXT_CHARS_MAX;
+    !text.is_empty() && !too_long && !has_control(text)
+}
+
+/// Tells whether a text holds a control character. One pass without branches is enough for nearly all texts.
+fn has_control(text: &str) -> bool {
+    let plain = text.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
+    !plain && text.chars().any(char::is_control)
+}
+
+/// Tells whether a text is a whole hash: 64 or more hex digits. Without branches, as nearly all are.
 pub(super) fn is_hash(text: &str) -> bool {
-    text.len() >= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len() >= 64 && text.bytes().fold(true, |hex, byte| hex & byte.is_ascii_hexdigit())
 }
 
 /// Tells whether a customer id looks like what is left of a hash: `cust_hash_` and less than 64 hex digits, or 8 to 63
 /// bare hex digits with letters and digits among them (a bare number is an account number, a word may be a name).
-pub(super) fn is_truncated_hash(id: &str) -> bool {
+pub(crate) fn is_truncated_hash(id: &str) -> bool {
     let prefixed = id.strip_prefix("cust_hash_");
     let digits = prefixed.unwrap_or(id);
     if digits.is_empty() || digits.len() >= 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

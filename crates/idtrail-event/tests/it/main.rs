@@ -16,6 +16,7 @@ mod leaves;
 mod others;
 #[cfg(test)]
 mod pii;
+mod plain;
 #[cfg(test)]
 mod redaction;
 mod rules;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use idtrail_log::commit::{Answer, Commit, Committer};
-use idtrail_log::machine::{Decision, Machine, Moment, Planned, SealFailure, Sealer};
+use idtrail_log::machine::{Decision, Entry, Machine, Moment, Planned, SealFailure, Sealer};
 use idtrail_log::recovery::{self, Opened, Options};
 use idtrail_log::sequence::{ReceiptClock, Sequencer, Submission};
 use idtrail_log::{LogError, fsck};
@@ -58,8 +58,8 @@ impl Machine for Texts {
 pub(crate) struct Plain;
 
 impl Sealer<Vec<u8>> for Plain {
-    fn seal(&mut self, _: LogIndex, drafts: &[&Vec<u8>]) -> Result<Vec<Vec<u8>>, SealFailure> {
-        Ok(drafts.iter().map(|draft| (*draft).clone()).collect())
+    fn seal(&mut self, _: LogIndex, drafts: &[&Vec<u8>]) -> Result<Vec<Entry>, SealFailure> {
+        Ok(drafts.iter().map(|draft| Entry::new((*draft).clone())).collect())
     }
 }
 

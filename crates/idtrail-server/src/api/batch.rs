@@ -9,15 +9,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use idtrail_event::{
-    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, Rejected, SourceCode, ValidEvent, check, parse_json,
+    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, PlainEvent, Rejected, SourceCode, ValidEvent, check,
+    parse_json, time_text,
 };
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
-use idtrail_verify::{ReceiptWarning, time_text};
+use idtrail_verify::ReceiptWarning;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,6 +30,9 @@ use crate::metrics::{Outcome, TypeLabel};
 use crate::openapi::{self, schema};
 use crate::problem::{FieldError, Problem};
 use crate::quarantine::{QuarantineError, QuarantineId, Reason, Sender};
+
+const CREATED: &str = "created";
+const DUPLICATE: &str = "duplicate";
 
 /// What became of one event.
 #[derive(Debug, Default, Serialize)]
@@ -170,14 +175,14 @@ pub async fn post_events(
 /// One event of a batch, cut out of it.
 enum Text {
     Value(Value),
-    Line(Vec<u8>),
+    Line(Bytes),
 }
 
 /// Cuts a batch into events.
-fn split(bytes: &[u8], media: &str, events_max: usize) -> Result<Vec<Text>, Problem> {
+fn split(bytes: &Bytes, media: &str, events_max: usize) -> Result<Vec<Text>, Problem> {
     let texts: Vec<Text> = if media == body::NDJSON {
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        lines.map(|line| Text::Line(line.to_vec())).collect()
+        lines.map(|line| Text::Line(bytes.slice_ref(line))).collect()
     } else {
         let limits = JsonLimits { bytes_max: bytes.len(), depth_max: JsonLimits::EVENT.depth_max + 1 };
         match parse_json(bytes, limits).map_err(|error| body::malformed(&error))? {
@@ -206,7 +211,8 @@ struct Reading {
 enum Read {
     Good {
         command: Option<Command>,
-        event: Box<ValidEvent>,
+        warnings: Vec<ReceiptWarning>,
+        again: Again,
         door: Door,
     },
     Invalid {
@@ -215,10 +221,17 @@ enum Read {
     },
     /// The bytes are those of the line, or of the value written out again.
     Unreadable {
-        bytes: Vec<u8>,
+        bytes: Bytes,
         problem: Problem,
     },
     TooLarge,
+}
+
+/// From where the body of a good event comes once more, in the rare case that it has to be kept in the quarantine.
+enum Again {
+    /// From its line: the tree of each event is given back by the thread that made it, while it is warm.
+    Line(Bytes),
+    Event(Box<ValidEvent>),
 }
 
 /// Through which door an event came, and by what its repetition is recognised.
@@ -238,16 +251,21 @@ impl Read {
 
 impl Reading {
     fn read(&self, engine: &Engine, at: usize, text: Text) -> Read {
-        let value = match text {
-            Text::Value(value) => value,
-            Text::Line(line) => match intake::parse(&line, self.event_bytes_max) {
-                Ok(value) => value,
-                Err(problem) => return Read::Unreadable { bytes: line, problem },
+        let (value, line) = match text {
+            Text::Value(value) => (value, None),
+            Text::Line(line) => match self.read_usual(engine, line) {
+                Ok(read) => return read,
+                Err(line) => match intake::parse(&line, self.event_bytes_max) {
+                    Ok(value) => (value, Some(line)),
+                    Err(problem) => return Read::Unreadable { bytes: line, problem },
+                },
             },
         };
-        // A batch may be long; no event in it may be longer than one alone.
+        // A batch may be long; no event in it may be longer than one alone. The parser has measured a line.
         let mut length = Length(0);
-        if serde_json::to_writer(&mut length, &value).is_err() || length.0 > self.event_bytes_max {
+        if line.is_none()
+            && (serde_json::to_writer(&mut length, &value).is_err() || length.0 > self.event_bytes_max)
+        {
             return Read::TooLarge;
         }
         // Only envelopes can be unreadable by themselves, and the note of one that is needs its bytes.
@@ -255,7 +273,7 @@ impl Reading {
         let Incoming { body, source, dedupe } = match Incoming::of_item(self.media, value) {
             Ok(incoming) => incoming,
             Err(problem) => {
-                return Read::Unreadable { bytes: copy.unwrap_or_default().into_bytes(), problem };
+                return Read::Unreadable { bytes: copy.unwrap_or_default().into(), problem };
             }
         };
         let dedupe = match &self.key {
@@ -275,8 +293,45 @@ impl Reading {
                 if command.leaf_bytes_max() > LEAF_BYTES_MAX {
                     return Read::TooLarge;
                 }
-                Read::Good { command: Some(command), event: Box::new(event), door }
+                let warnings = events::warnings(&event);
+                let again = line.map_or_else(|| Again::Event(Box::new(event)), Again::Line);
+                Read::Good { command: Some(command), warnings, again, door }
             }
+        }
+    }
+
+    /// Reads a line with a usual event the short way, or gives the line back.
+    fn read_usual(&self, engine: &Engine, line: Bytes) -> Result<Read, Bytes> {
+        if self.key.is_some() {
+            return Err(line);
+        }
+        let limits = JsonLimits { bytes_max: self.event_bytes_max, ..JsonLimits::EVENT };
+        let now_ms = engine.ports().clock.wall_ms();
+        let Some(event) = PlainEvent::read(&line, limits, engine.rules(), now_ms) else { return Err(line) };
+        let command = Command::prepare_plain(engine.hasher(), event, &self.system, self.actor.as_deref());
+        if command.leaf_bytes_max() > LEAF_BYTES_MAX {
+            return Ok(Read::TooLarge);
+        }
+        let door = Door { source: SourceCode::API, dedupe: Dedupe::CONTENT };
+        let (command, again) = (Some(command), Again::Line(line));
+        Ok(Read::Good { command, warnings: Vec::new(), again, door })
+    }
+
+    /// Returns the body of a good event, with what is masked by configuration.
+    fn body(&self, engine: &Engine, again: &Again) -> Value {
+        let line = match again {
+            Again::Event(event) => return event.body().clone(),
+            Again::Line(line) => line,
+        };
+        let parsed = intake::parse(line, self.event_bytes_max);
+        let incoming = parsed.and_then(|value| Incoming::of_item(self.media, value));
+        let checked =
+            incoming.map(|incoming| check(incoming.body, engine.rules(), engine.ports().clock.wall_ms()));
+        match checked {
+            Ok(Ok(event)) => event.body().clone(),
+            Ok(Err(rejected)) => rejected.body,
+            // It was read before, by the same code.
+            Err(_) => Value::Null,
         }
     }
 
@@ -297,9 +352,13 @@ impl Reading {
         };
         for one in read {
             let item = match one {
-                Read::Good { event, door, .. } => {
+                Read::Good { warnings, again, door, .. } => {
                     let outcome = outcomes.next().unwrap_or(Err(LogError::Stopped));
-                    self.stored(engine, outcome, (&event, door), &mut answer)?
+                    let mut item = self.stored(engine, outcome, (&again, door), &mut answer)?;
+                    if matches!(item.status, CREATED | DUPLICATE) {
+                        item.warnings = warnings;
+                    }
+                    item
                 }
                 Read::Invalid { rejected, door } => {
                     let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
@@ -345,7 +404,7 @@ impl Reading {
         &self,
         engine: &Engine,
         outcome: engine::Outcome,
-        (event, door): (&ValidEvent, Door),
+        (again, door): (&Again, Door),
         answer: &mut BatchAnswer,
     ) -> Result<Item, Problem> {
         let counts = &mut answer.counts;
@@ -355,15 +414,13 @@ impl Reading {
                 answer.received_at = Some(time_text(received_ms));
                 let leaf_hash = commit.leaf_hash(first).ok_or_else(Problem::internal)?.to_string();
                 let (index, leaf_hash) = (Some(first.get()), Some(leaf_hash));
-                let warnings = events::warnings(event);
-                Ok(Item { status: "created", index, leaf_hash, warnings, ..Item::default() })
+                Ok(Item { status: CREATED, index, leaf_hash, ..Item::default() })
             }
             Answer::Existing(at) => {
                 counts.duplicate += 1;
                 let leaf_hash = engine.reader().leaf_hash(at).map_err(|error| events::unavailable(&error))?;
                 let (index, leaf_hash) = (Some(at.get()), Some(leaf_hash.to_string()));
-                let warnings = events::warnings(event);
-                Ok(Item { status: "duplicate", index, leaf_hash, warnings, ..Item::default() })
+                Ok(Item { status: DUPLICATE, index, leaf_hash, ..Item::default() })
             }
             Answer::Refused(Refusal::Earlier(place)) => {
                 counts.duplicate += 1;
@@ -371,15 +428,15 @@ impl Reading {
                 let leaf_hash =
                     log.reader.leaf_hash(place.index).map_err(|error| events::unavailable(&error))?;
                 let (index, leaf_hash) = (Some(place.index.get()), Some(leaf_hash.to_string()));
-                let (origin, warnings) = (Some(log.name.to_owned()), events::warnings(event));
-                Ok(Item { status: "duplicate", origin, index, leaf_hash, warnings, ..Item::default() })
+                let origin = Some(log.name.to_owned());
+                Ok(Item { status: DUPLICATE, origin, index, leaf_hash, ..Item::default() })
             }
             Answer::Refused(Refusal::Erased) => {
                 counts.erased += 1;
                 Ok(Item { status: "erased", ..Item::default() })
             }
             Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
-                let rejected = intake::conflict(event.body().clone());
+                let rejected = intake::conflict(self.body(engine, again));
                 let kept = engine.quarantine().keep(&self.sender(door), rejected, engine.now_ms());
                 let hint = "use a new id for a new event";
                 let errors = vec![FieldError::new("", "conflict", events::CONFLICT, hint)];

@@ -48,10 +48,16 @@ impl Incoming {
     /// # Errors
     /// 400 or 422.
     pub(crate) fn of_request(headers: &HeaderMap, media: &str, value: Value) -> Result<Self, Problem> {
-        if media == body::JSON && headers.contains_key("ce-specversion") {
-            return binary(headers, value);
+        if media != body::JSON || Self::is_bare(headers, media) {
+            return Self::of_item(media, value);
         }
-        Self::of_item(media, value)
+        binary(headers, value)
+    }
+
+    /// Tells whether a request may hold an event in no envelope, as far as its headers say: then an object with the one
+    /// member `auditEvent` is one.
+    pub(crate) fn is_bare(headers: &HeaderMap, media: &str) -> bool {
+        media == body::JSON && !headers.contains_key("ce-specversion")
     }
 
     /// Tells whether there is an envelope around the event.

@@ -11,15 +11,19 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use idtrail_event::{Dedupe, DedupeKind, LEAF_BYTES_MAX, ValidEvent, check};
+use idtrail_event::{
+    Dedupe, DedupeKind, JsonLimits, LEAF_BYTES_MAX, PlainEvent, Rejected, SourceCode, TypeCode, ValidEvent,
+    check, time_text,
+};
 use idtrail_index::trail::{Command, Refusal};
 use idtrail_log::commit::{Answer, Commit};
 use idtrail_log::{LogError, OriginOrdinal};
 use idtrail_tlog::{LogIndex, TlogProof};
-use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning, time_text};
+use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning};
+use serde_json::Value;
 
 use super::envelope::Incoming;
-use super::{AppState, body, intake};
+use super::{AppState, body, intake, proof};
 use crate::auth::Person;
 use crate::engine::Engine;
 use crate::engine::origins::View;
@@ -94,27 +98,19 @@ where
     )?;
     let bytes = body::bytes(headers, body, state.body_bytes_max()).await?;
     let sender = intake::Sender { system: system.name(), actor };
-    let parsed = intake::parse(&bytes, state.body_bytes_max())
-        .and_then(|value| Incoming::of_request(headers, media, value));
-    let mut incoming = match parsed {
-        Ok(incoming) => incoming,
-        Err(problem) => return Err(intake::note_unparsed(engine, sender, bytes, problem).await),
-    };
-    if let Some(idempotency) = idempotency {
-        incoming.dedupe = idempotency;
-    }
-    let Incoming { body, source, dedupe } = incoming;
-    let now_ms = engine.ports().clock.wall_ms();
-    let event = match check(body, engine.rules(), now_ms) {
-        Ok(event) => event,
-        Err(rejected) => {
+    let read = read(state, headers, (&bytes, media), sender, idempotency);
+    let (command, read) = match read {
+        Ok(read) => read,
+        Err(Unread::Unparsed(problem)) => {
+            return Err(intake::note_unparsed(engine, sender, bytes, problem).await);
+        }
+        Err(Unread::Rejected(rejected, door)) => {
             let errors = rejected.violations.iter().cloned().map(FieldError::from).collect();
-            let id = intake::quarantine(engine, sender, source, dedupe, *rejected).await?;
+            let id = intake::quarantine(engine, sender, door.source, door.dedupe, *rejected).await?;
             counted.came_to(TypeLabel::UNKNOWN, Outcome::Quarantined);
             return Err(Problem::invalid(errors).with_quarantine(id));
         }
     };
-    let command = Command::prepare(engine.hasher(), &event, source, system.name(), actor, dedupe.clone());
     // Nothing may fail once the order is fixed, so the length is checked before.
     if command.leaf_bytes_max() > LEAF_BYTES_MAX {
         return Err(Problem::too_large(Some(command.leaf_bytes_max() as u64), LEAF_BYTES_MAX as u64));
@@ -127,20 +123,111 @@ where
         .map_err(|error| unavailable(&error))?;
     match &answer {
         Answer::Appended { .. } => {
-            counted.came_to(event.event_type(), Outcome::Accepted);
+            counted.came_to(read.event_type, Outcome::Accepted);
         }
         Answer::Existing(_) | Answer::Refused(Refusal::Erased | Refusal::Earlier(_)) => {
-            counted.came_to(event.event_type(), Outcome::Duplicate);
+            counted.came_to(read.event_type, Outcome::Duplicate);
         }
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict) => {
-            let rejected = intake::conflict(event.body().clone());
-            let id = intake::quarantine(engine, sender, source, dedupe, rejected).await?;
-            counted.came_to(event.event_type(), Outcome::Quarantined);
+            let event_type = read.event_type;
+            let (body, door) = read.again(engine, headers, (&bytes, media), state.body_bytes_max());
+            let rejected = intake::conflict(body);
+            let id = intake::quarantine(engine, sender, door.source, door.dedupe, rejected).await?;
+            counted.came_to(event_type, Outcome::Quarantined);
             return Err(Problem::conflict(CONFLICT).with_quarantine(id));
         }
         Answer::Refused(Refusal::Unavailable) => {}
     }
-    respond(engine, &event, answer).await
+    respond(engine, read.warnings, answer).await
+}
+
+/// Through which door an event came, and by what its repetition is recognised.
+struct Door {
+    source: SourceCode,
+    dedupe: Dedupe<'static>,
+}
+
+/// What is still known of an event that is on its way into the log.
+struct Read {
+    event_type: TypeCode,
+    warnings: Vec<ReceiptWarning>,
+    /// The event with the door that it came through; `None` for a usual one, which is read again if it is needed.
+    whole: Option<(Box<ValidEvent>, Door)>,
+}
+
+/// Why an event goes no further.
+enum Unread {
+    Unparsed(Problem),
+    Rejected(Box<Rejected>, Door),
+}
+
+impl Read {
+    fn whole(event: ValidEvent, door: Door) -> Self {
+        let (event_type, warnings) = (event.event_type(), warnings(&event));
+        Self { event_type, warnings, whole: Some((Box::new(event), door)) }
+    }
+
+    /// Returns the body, to be kept in the quarantine.
+    fn again(
+        self,
+        engine: &Engine,
+        headers: &HeaderMap,
+        (bytes, media): (&[u8], &str),
+        bytes_max: usize,
+    ) -> (Value, Door) {
+        let door = || Door { source: SourceCode::API, dedupe: Dedupe::CONTENT };
+        match self.whole {
+            Some((event, door)) => (event.body().clone(), door),
+            // It was read before, by stricter code.
+            None => match read_whole(engine, headers, (bytes, media), None, bytes_max) {
+                Ok((event, door)) => (event.body().clone(), door),
+                Err(Unread::Rejected(rejected, door)) => (rejected.body, door),
+                Err(Unread::Unparsed(_)) => (Value::Null, door()),
+            },
+        }
+    }
+}
+
+/// Reads an event and prepares it for the log: a usual one the short way, any other one the long way.
+fn read(
+    state: &AppState,
+    headers: &HeaderMap,
+    (bytes, media): (&[u8], &str),
+    sender: intake::Sender<'_>,
+    idempotency: Option<Dedupe<'static>>,
+) -> Result<(Command, Read), Unread> {
+    let engine = state.engine();
+    let bytes_max = state.body_bytes_max();
+    if idempotency.is_none() && Incoming::is_bare(headers, media) {
+        let limits = JsonLimits { bytes_max, ..JsonLimits::EVENT };
+        if let Some(event) = PlainEvent::read(bytes, limits, engine.rules(), engine.ports().clock.wall_ms()) {
+            let read = Read { event_type: event.event_type, warnings: Vec::new(), whole: None };
+            let command = Command::prepare_plain(engine.hasher(), event, sender.system, sender.actor);
+            return Ok((command, read));
+        }
+    }
+    let (event, door) = read_whole(engine, headers, (bytes, media), idempotency, bytes_max)?;
+    let dedupe = door.dedupe.clone();
+    let command = Command::prepare(engine.hasher(), &event, door.source, sender.system, sender.actor, dedupe);
+    Ok((command, Read::whole(event, door)))
+}
+
+/// Reads and checks an event of any kind.
+fn read_whole(
+    engine: &Engine,
+    headers: &HeaderMap,
+    (bytes, media): (&[u8], &str),
+    idempotency: Option<Dedupe<'static>>,
+    bytes_max: usize,
+) -> Result<(ValidEvent, Door), Unread> {
+    let parsed =
+        intake::parse(bytes, bytes_max).and_then(|value| Incoming::of_request(headers, media, value));
+    let Incoming { body, source, dedupe } = parsed.map_err(Unread::Unparsed)?;
+    let door = Door { source, dedupe: idempotency.unwrap_or(dedupe) };
+    match check(body, engine.rules(), engine.ports().clock.wall_ms()) {
+        Ok(event) => Ok((event, door)),
+        Err(rejected) => Err(Unread::Rejected(rejected, door)),
+    }
 }
 
 /// Returns the id that the client itself chose, if it chose one.
@@ -170,18 +257,18 @@ pub(crate) fn unavailable(error: &LogError) -> Problem {
 
 pub(crate) async fn respond(
     engine: &Arc<Engine>,
-    event: &ValidEvent,
+    warnings: Vec<ReceiptWarning>,
     answer: Answer<Refusal>,
 ) -> Result<Taken, Problem> {
     match answer {
         Answer::Appended { commit, first, received_ms, .. } => {
-            let receipt =
-                created(engine.origin(), event, &commit, first, received_ms).ok_or_else(Problem::internal)?;
-            json(StatusCode::CREATED, &receipt)
+            let receipt = created(engine.origin(), warnings, &commit, first, received_ms)
+                .ok_or_else(Problem::internal)?;
+            json(StatusCode::CREATED, receipt)
         }
-        Answer::Existing(index) => again(engine, None, index, warnings(event)).await,
+        Answer::Existing(index) => again(engine, None, index, warnings).await,
         Answer::Refused(Refusal::Earlier(place)) => {
-            again(engine, Some(place.origin), place.index, warnings(event)).await
+            again(engine, Some(place.origin), place.index, warnings).await
         }
         Answer::Refused(Refusal::Erased) => Ok((StatusCode::OK, super::shred::erased())),
         Answer::Refused(Refusal::Unavailable) => {
@@ -193,7 +280,7 @@ pub(crate) async fn respond(
 
 fn created(
     origin: &str,
-    event: &ValidEvent,
+    warnings: Vec<ReceiptWarning>,
     commit: &Commit,
     index: LogIndex,
     received_ms: u64,
@@ -206,7 +293,7 @@ fn created(
         event_id: None,
         received_at: Some(time_text(received_ms)),
         tree_size: commit.size().get(),
-        warnings: warnings(event),
+        warnings,
         proof: commit.proof_text(index)?,
     })
 }
@@ -228,7 +315,7 @@ async fn again(
         .await
         .map_err(|_| Problem::internal())?
         .map_err(|error| unavailable(&error))?;
-    json(StatusCode::OK, &receipt)
+    json(StatusCode::OK, receipt)
 }
 
 pub(crate) fn receipt(
@@ -266,7 +353,7 @@ pub(crate) fn warnings(event: &ValidEvent) -> Vec<ReceiptWarning> {
         .collect()
 }
 
-fn json(status: StatusCode, receipt: &Receipt) -> Result<Taken, Problem> {
-    let body = serde_json::to_vec(receipt).map_err(|_| Problem::internal())?;
-    Ok((status, Bytes::from(body)))
+fn json(status: StatusCode, mut receipt: Receipt) -> Result<Taken, Problem> {
+    let body = proof::json(&mut receipt, |receipt| Some(&mut receipt.proof));
+    Ok((status, Bytes::from(body.map_err(|_| Problem::internal())?)))
 }

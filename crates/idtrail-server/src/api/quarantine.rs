@@ -228,7 +228,7 @@ pub async fn replay(
         outcome,
         Answer::Refused(Refusal::Conflict(_) | Refusal::ErasedConflict | Refusal::Unavailable)
     );
-    let (status, receipt) = events::respond(engine, &event, outcome).await?;
+    let (status, receipt) = events::respond(engine, events::warnings(&event), outcome).await?;
     if is_taken {
         remove(&state, id).await?;
     }

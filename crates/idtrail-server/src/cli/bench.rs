@@ -14,13 +14,16 @@ use serde_json::json;
 
 use super::{BenchArgs, Context, Failure, InitArgs, OrExit as _, Rival, init, serve};
 use crate::bench::load::{self, End, Plan};
-use crate::bench::postgres::Postgres;
+use crate::bench::postgres::{Postgres, PostgresError};
+use crate::bench::trail::{self, BATCH};
 use crate::credentials::{CredentialStore, NewKey, Role, RoleSet};
 use crate::exit::Exit;
 use crate::serve::{ServeError, Server};
 use crate::settings::Settings;
 use crate::synthetic;
 
+/// Connections that batches are sent over.
+pub(super) const BATCH_CONNECTIONS: u32 = 4;
 const PEOPLE: u64 = 100_000;
 /// Events made before a round; more would only take memory.
 const EVENTS_MADE: u64 = 8192;
@@ -73,19 +76,24 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     }
     let mut rounds = Vec::new();
     for round in 0..args.rounds {
-        let plan = Plan {
-            address,
-            connections: args.connections,
-            end: End::After(Duration::from_secs(u64::from(args.seconds))),
+        let end = End::After(Duration::from_secs(u64::from(args.seconds)));
+        let plan = Plan { address, connections: connections(args), end };
+        let host = address.to_string();
+        let requests = if args.batches {
+            trail::batches((&host, &key), PEOPLE, context.clock.wall_ms(), round + 1)
+        } else {
+            requests(context, &host, &key, round)?
         };
-        let requests = requests(context, &address.to_string(), &key, round)?;
         let ours = load::run_blocking(plan, requests, Arc::clone(&context.clock)).or_exit(Exit::Io)?;
         if ours.successes() != ours.count() {
             let message = format!("not every event was accepted: {:?}", ours.statuses);
             return Err(Failure::message(Exit::Io, message));
         }
         let postgres_tps = match &postgres {
-            Some(postgres) => Some(postgres.measure(args.connections, args.seconds).or_exit(Exit::Io)?.tps),
+            Some(postgres) if args.batches => {
+                Some(rows_per_second(postgres, connections(args), args.seconds).or_exit(Exit::Io)?)
+            }
+            Some(postgres) => Some(postgres.measure(connections(args), args.seconds).or_exit(Exit::Io)?.tps),
             None => None,
         };
         rounds.push(Round { ours, postgres_tps });
@@ -99,6 +107,23 @@ pub fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
     serving.end(&runtime)?;
     say(context, args, &rounds, version.as_deref(), &dir)?;
     Ok(Exit::Ok)
+}
+
+fn connections(args: &BenchArgs) -> u32 {
+    if args.batches { BATCH_CONNECTIONS } else { args.connections }
+}
+
+/// Returns the rows per second of the better one of two sizes of inserts.
+pub(super) fn rows_per_second(
+    postgres: &Postgres,
+    connections: u32,
+    seconds: u32,
+) -> Result<f64, PostgresError> {
+    let mut best = 0.0_f64;
+    for rows in [100, 1000] {
+        best = best.max(postgres.measure_rows(connections, seconds, rows)?.tps * f64::from(rows));
+    }
+    Ok(best)
 }
 
 /// A server that runs beside the load.
@@ -186,7 +211,8 @@ fn say(
     version: Option<&str>,
     dir: &std::path::Path,
 ) -> Result<(), Failure> {
-    let ours = median(rounds.iter().map(|round| round.ours.rate()).collect());
+    let each = if args.batches { BATCH as f64 } else { 1.0 };
+    let ours = median(rounds.iter().map(|round| round.ours.rate() * each).collect());
     let p50_us = median(rounds.iter().map(|round| round.ours.p50_us() as f64).collect());
     let p99_us = median(rounds.iter().map(|round| round.ours.p99_us() as f64).collect());
     let theirs: Vec<f64> = rounds.iter().filter_map(|round| round.postgres_tps).collect();
@@ -196,24 +222,29 @@ fn say(
     if context.globals.json {
         let all: Vec<_> = rounds
             .iter()
-            .map(|round| json!({ "eventsPerSecond": round.ours.rate(), "postgresTps": round.postgres_tps }))
+            .map(|round| json!({ "eventsPerSecond": round.ours.rate() * each, "postgresTps": round.postgres_tps }))
             .collect();
         let summary = json!({
-            "connections": args.connections, "seconds": args.seconds, "rounds": all,
+            "connections": connections(args), "seconds": args.seconds, "rounds": all,
             "eventsPerSecond": ours, "p50Us": p50_us, "p99Us": p99_us,
             "postgres": version, "postgresTps": theirs, "ratio": ratio,
         });
         writeln!(out, "{summary}")?;
         return Ok(());
     }
+    let what =
+        if args.batches { format!("events in batches of {BATCH}") } else { "single events".to_owned() };
     writeln!(
         out,
-        "durable single events over HTTP, {} connections, median of {} rounds of {} s",
-        args.connections, args.rounds, args.seconds
+        "durable {what} over HTTP, {} connections, median of {} rounds of {} s",
+        connections(args),
+        args.rounds,
+        args.seconds
     )?;
     writeln!(out, "  idtrail     {ours:>8.0}/s   p50 {p50_us:.0} µs, p99 {p99_us:.0} µs")?;
     if let (Some(theirs), Some(ratio), Some(version)) = (theirs, ratio, version) {
-        writeln!(out, "  PostgreSQL  {theirs:>8.0}/s   {version}, single-row commits")?;
+        let how = if args.batches { "inserts of many rows" } else { "single-row commits" };
+        writeln!(out, "  PostgreSQL  {theirs:>8.0}/s   {version}, {how}")?;
         writeln!(out, "  ratio       {ratio:>8.2}")?;
     }
     writeln!(out, "data of the run: {} (delete it when you are done)", PathBuf::from(dir).display())?;

@@ -18,7 +18,7 @@ use idtrail_port::{Disk, Open};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::bench::{Serving, median, prepare, requests};
+use super::bench::{BATCH_CONNECTIONS, Serving, median, prepare, requests, rows_per_second};
 use super::{BenchArgs, Context, Failure, OrExit as _, fsck, init, serve};
 use crate::bench::load::{self, End, MakeRequest, Plan};
 use crate::bench::postgres::Postgres;
@@ -31,7 +31,6 @@ use crate::settings::Settings;
 
 /// Events that a person has on average.
 const EVENTS_PER_PERSON: u64 = 5;
-const BATCH_CONNECTIONS: u32 = 4;
 /// Requests for access that are measured, after a tenth as many that are not.
 const QUESTIONS: u64 = 2000;
 /// Events of the one person whose package is verified.
@@ -237,15 +236,7 @@ impl Bench<'_> {
                 let plan = Plan { address, connections: BATCH_CONNECTIONS, end };
                 Ok((self.load(plan, requests)?, BATCH as f64))
             },
-            || {
-                // The better one of two sizes counts.
-                let rows = |count: u32| -> Result<f64, Failure> {
-                    let rate =
-                        self.postgres.measure_rows(BATCH_CONNECTIONS, seconds, count).or_exit(Exit::Io)?;
-                    Ok(rate.tps * f64::from(count))
-                };
-                Ok(rows(100)?.max(rows(1000)?))
-            },
+            || rows_per_second(self.postgres, BATCH_CONNECTIONS, seconds).or_exit(Exit::Io),
         )
     }
 

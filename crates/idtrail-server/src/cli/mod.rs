@@ -195,8 +195,11 @@ pub struct BenchArgs {
     /// Measure this beside idtrail, in turns.
     #[arg(long, value_enum, value_name = "SYSTEM")]
     pub vs: Option<Rival>,
+    /// Send batches of 1,000 events over 4 connections in place of single ones; beside inserts of 100 and 1,000 rows.
+    #[arg(long)]
+    pub batches: bool,
     /// Measure identity instead: decisions in memory, and durable questions beside plain events.
-    #[arg(long, conflicts_with = "vs")]
+    #[arg(long, conflicts_with_all = ["vs", "batches"])]
     pub identity: bool,
     /// Identifiers that are known in memory, with `--identity`; 10 million take about 2.5 GB.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
@@ -211,10 +214,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Measure sinks in place of single events: how late and how fast they deliver, beside COPY, and what a stuck one costs.
-    #[arg(long, conflicts_with_all = ["vs", "identity"])]
+    #[arg(long, conflicts_with_all = ["vs", "batches", "identity"])]
     pub sinks: bool,
     /// Measure the whole trail beside PostgreSQL: single events, batches, requests for access, bytes at rest, checks, starts.
-    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    #[arg(long, conflicts_with_all = ["vs", "batches", "identity", "sinks"])]
     pub trail: bool,
     /// Events that the log is filled with, with `--trail`; 10 million take about 25 GB, with PostgreSQL's.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, requires = "trail", value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
@@ -223,7 +226,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 5000, requires = "sinks", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
     /// Measure erasures in place of single events: many at once, and that they leave everything else as it was.
-    #[arg(long, conflicts_with_all = ["vs", "identity", "sinks"])]
+    #[arg(long, conflicts_with_all = ["vs", "batches", "identity", "sinks"])]
     pub rights: bool,
     /// People who are erased one after another, with `--rights`.
     #[arg(long, value_name = "COUNT", default_value_t = 1000, requires = "rights", value_parser = clap::value_parser!(u64).range(1..=100_000))]

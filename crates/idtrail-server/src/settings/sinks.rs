@@ -154,8 +154,10 @@ pub(crate) fn wrong(error: &SinkError, filter: &str) -> Wrong {
 /// Tells whether two sinks write the same place. Each would take the other's rows for its own, and leave out what it then
 /// believes to be there. A receiver of messages keeps no such mark.
 pub(crate) fn share_place(one: &SinkSettings, other: &SinkSettings) -> bool {
-    const PLACE: [&str; 10] =
-        ["kind", "dir", "host", "port", "account", "project", "dataset", "database", "schema", "table"];
+    const PLACE: [&str; 13] = [
+        "kind", "dir", "host", "port", "account", "project", "dataset", "database", "schema", "table",
+        "endpoint", "bucket", "prefix",
+    ];
     let place = |sink: &SinkSettings| {
         let target = serde_json::to_value(&sink.target).unwrap_or_default();
         PLACE.map(|name| target.get(name).cloned())

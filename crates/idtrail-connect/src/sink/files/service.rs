@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use idtrail_port::{Disk, Privacy, create_dir_durable, read_whole, write_atomic};
 
-use super::config::{FileFormat, FilesConfig};
-use super::request::{PartName, to_json_lines};
+use super::config::FilesConfig;
+use super::content::{encode, keys};
+use super::request::PartName;
 use crate::engine::{Ack, Batch, Cursor, Limits, Mode, Opened};
 use crate::feed::BoxFuture;
 use crate::position::Position;
-use crate::row::{Column, LOG_ID, SEQ};
+use crate::row::Column;
 use crate::sink::{Grants, Sink};
 use crate::verdict::{Failure, Status};
 
@@ -127,46 +128,16 @@ impl Work {
                 name.again = name.again.map(|again| again + 1);
             }
         }
-        let bytes = match self.config.format {
-            FileFormat::Jsonl => to_json_lines(&rows, &self.columns),
-            FileFormat::Parquet => self.parquet(&rows)?,
-        };
+        let bytes = encode(self.config.format, &rows, &self.columns)?;
         let path = self.config.dir.join(name.write(self.extension()));
         write_atomic(&*self.disk, &path, &bytes, Privacy::Owner).map_err(|error| verdict(&error))?;
         Ok(Ack::default())
     }
 
-    #[cfg(feature = "parquet")]
-    fn parquet(&self, batch: &Batch) -> Result<Vec<u8>, Failure> {
-        super::request::to_parquet(batch, &self.columns)
-            .map_err(|_| Failure::poison("parquet", Status::none(), None))
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    fn parquet(&self, _: &Batch) -> Result<Vec<u8>, Failure> {
-        Err(Failure::stop("built_without_parquet", Status::none()))
-    }
-
     /// Returns the places of a file's rows.
     fn keys(&self, path: &Path) -> Result<Vec<Position>, Failure> {
         let bytes = read_whole(&*self.disk, path, FILE_BYTES_MAX).map_err(|error| verdict(&error))?;
-        let damaged = || Failure::stop("file_damaged", Status::none());
-        match self.config.format {
-            #[cfg(feature = "parquet")]
-            FileFormat::Parquet => super::request::keys(bytes).map_err(|_| damaged()),
-            #[cfg(not(feature = "parquet"))]
-            FileFormat::Parquet => Err(damaged()),
-            FileFormat::Jsonl => bytes
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .map(|line| {
-                    let row: serde_json::Value = serde_json::from_slice(line).ok()?;
-                    let log_id = u32::try_from(row.get(LOG_ID)?.as_u64()?).ok()?;
-                    Some(Position::new(log_id, row.get(SEQ)?.as_u64()?))
-                })
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(damaged),
-        }
+        keys(self.config.format, bytes)
     }
 }
 
