@@ -124,6 +124,8 @@ mod tests {
     use idtrail_event::IdentifierType;
 
     const DAY: u32 = 86_400;
+    /// Type, claims (owner, support, first day, last day), verdict.
+    type Case<'a> = (IdentifierType, &'a [(u32, u32, u32, u32)], &'a str);
 
     /// (owner, support, first day, last day)
     fn verdict(kind: IdentifierType, claims: &[(u32, u32, u32, u32)]) -> String {
@@ -158,7 +160,7 @@ mod tests {
     fn verdicts() {
         let phone = IdentifierType::PHONE;
         let email = IdentifierType::EMAIL;
-        let cases: &[(IdentifierType, &[(u32, u32, u32, u32)], &str)] = &[
+        let cases: &[Case<'_>] = &[
             (phone, &[], "free"),
             (phone, &[(1, 1, 0, 0)], "1 aside 0"),
             (phone, &[(1, 2, 0, 50), (2, 2, 10, 60)], "HOUSEHOLD"),

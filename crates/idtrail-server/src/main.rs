@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use idtrail_port::os::{OsClock, OsDisk, OsEntropy};
+use idtrail_port::os::{OsClock, OsDisk, OsEntropy, small_pages_only};
 use idtrail_server::cli::{self, Context, HANDLERS};
 
 #[global_allocator]
@@ -15,6 +15,8 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn main() -> ExitCode {
+    // Without it a decision waits milliseconds for a huge page now and then; a kernel that has no such switch may have none.
+    let _ = small_pages_only();
     let context = |globals| Context {
         globals,
         disk: Arc::new(OsDisk),

@@ -25,7 +25,7 @@ mod identity;
 mod network;
 mod rights;
 mod sinks;
-pub use identity::{IdentitySettings, LegacyHashSettings};
+pub use identity::{Environment, IdentitySettings, LegacyHashSettings};
 pub(crate) use network::is_safe_address;
 pub use network::{HttpSettings, OidcSettings, TlsSettings};
 pub use rights::RightsSettings;

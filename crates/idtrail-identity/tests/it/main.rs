@@ -10,7 +10,9 @@ mod histories;
 mod invariants;
 #[cfg(test)]
 mod normal_forms;
+#[cfg(test)]
 mod numbered;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod scenarios;

@@ -79,7 +79,7 @@ proptest! {
     #[test]
     fn p06_those_who_are_not_the_same_are_not_one_customer(history in history(40)) {
         let mut world = World::new(tight());
-        let mut apart: BTreeMap<u32, (Vec<Subject>, Vec<Subject>)> = BTreeMap::new();
+        let mut apart: BTreeMap<u64, (Vec<Subject>, Vec<Subject>)> = BTreeMap::new();
         for input in &history {
             match input {
                 Input::Observe(observation) => drop(world.observe(observation)),

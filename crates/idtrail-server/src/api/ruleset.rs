@@ -138,7 +138,7 @@ pub async fn replace(
 
 /// Lists what waits for a second person
 ///
-/// Proposals of statements and rules, oldest first. They are kept in memory for a day: a restart forgets them.
+/// Proposals of statements and rules, oldest first. They wait for a day, over restarts too.
 ///
 /// # Errors
 /// 401, 403, 429 or 503.
@@ -197,7 +197,7 @@ pub async fn approve(
     state.admit_reader(&system, &[Role::Dpo])?;
     person.require(&[Role::Dpo])?;
     let engine = state.engine();
-    let proposal = engine.proposals().take(&id, person.id(), engine.now_ms()).map_err(|why| match why {
+    let proposal = engine.proposals().find(&id, person.id(), engine.now_ms()).map_err(|why| match why {
         Unapproved::Unknown => Problem::not_found("there is no such proposal"),
         Unapproved::SamePerson => Problem::conflict("whoever proposed it cannot approve it"),
     })?;
@@ -211,7 +211,12 @@ pub async fn approve(
         Statement::Reassert(_) => Value::Null,
     };
     let statement = proposal.approved(person.id());
-    stating::store(&state, statement, proposal.dedupe, &proposal.by, effect).await
+    let said = stating::store(&state, statement, proposal.dedupe, &proposal.by, effect).await?;
+    // Only now: a proposal whose statement could not be stored can be approved again, and is stored once.
+    let engine = Arc::clone(engine);
+    blocking(move || engine.proposals().settle(&id).map_err(|error| stating::proposals_problem(&error)))
+        .await?;
+    Ok(said)
 }
 
 async fn simulated(state: &AppState, ruleset: Ruleset) -> Result<Value, Problem> {

@@ -29,7 +29,7 @@ use super::timeline::affected_requests;
 use super::{AppState, answer, blocking, events};
 use crate::auth::{CallingSystem, Person};
 use crate::engine::Engine;
-use crate::engine::proposals::Proposal;
+use crate::engine::proposals::{Proposal, ProposalsError};
 use crate::problem::Problem;
 
 const REASON_CHARS_MAX: usize = 500;
@@ -136,14 +136,27 @@ pub(super) async fn make(
 ) -> Result<Response, Problem> {
     let engine = request.state.engine();
     if engine.proposals().needed() {
-        let by = request.person.id();
-        let kept = engine.proposals().keep(statement, id, by, effect, engine.now_ms(), engine.fresh_id());
-        let Some(kept) = kept else {
-            return Err(Problem::unavailable("too many proposals wait for a second person", 60));
-        };
-        return Ok(proposed(&kept));
+        let by = request.person.id().to_owned();
+        let engine = Arc::clone(engine);
+        let kept = blocking(move || {
+            let kept =
+                engine.proposals().keep(statement, id, &by, effect, engine.now_ms(), engine.fresh_id());
+            kept.map_err(|error| proposals_problem(&error))
+        });
+        return Ok(proposed(&kept.await?));
     }
     store(request.state, statement, id, request.person.id(), effect).await
+}
+
+/// Says why a proposal is not kept, or not taken away.
+pub(super) fn proposals_problem(error: &ProposalsError) -> Problem {
+    match error {
+        ProposalsError::Full => Problem::unavailable("too many proposals wait for a second person", 60),
+        error => {
+            tracing::error!(error = error as &dyn std::error::Error, "a proposal cannot be written");
+            Problem::unavailable("the proposal cannot be written", 5)
+        }
+    }
 }
 
 fn proposed(proposal: &Proposal) -> Response {

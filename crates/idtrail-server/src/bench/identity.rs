@@ -11,6 +11,7 @@ use idtrail_identity::{
     Sighting, State,
 };
 use idtrail_port::Clock;
+use idtrail_port::os::ThreadFaults;
 use idtrail_tlog::LogIndex;
 
 use super::histogram::Histogram;
@@ -51,23 +52,35 @@ pub struct Longest {
     pub max_cpu_ns: u64,
     /// How many took the thread more than a millisecond.
     pub slow: u64,
+    /// How many of those waited for the kernel to provide memory.
+    pub slow_faulting: u64,
+    /// How often the kernel had to provide memory, in all of them.
+    pub faults: u64,
 }
 
 impl Longest {
-    fn record(&mut self, ns: u64, cpu_ns: u64) {
+    fn record(&mut self, ns: u64, cpu_ns: u64, faults: u64) {
         self.latency.record(ns);
         self.max_ns = self.max_ns.max(ns);
         self.max_cpu_ns = self.max_cpu_ns.max(cpu_ns);
-        self.slow += u64::from(cpu_ns > 1_000_000);
+        let slow = cpu_ns > 1_000_000;
+        self.slow += u64::from(slow);
+        self.slow_faulting += u64::from(slow && faults > 0);
+        self.faults += faults;
     }
 }
 
 /// Measures with so many identifiers, and a tenth as many decisions behind that. `cpu_ns` says how long the thread has
-/// been running.
+/// been running, `faulted` how often it waited for memory.
 ///
 /// # Errors
 /// Those of the identity model; none is expected.
-pub fn measure(clock: &dyn Clock, cpu_ns: fn() -> u64, identifiers: u64) -> Result<Report, IdentityError> {
+pub fn measure(
+    clock: &dyn Clock,
+    cpu_ns: fn() -> u64,
+    faulted: Option<&ThreadFaults>,
+    identifiers: u64,
+) -> Result<Report, IdentityError> {
     let mut state = State::new(Ruleset::default())?;
     let people = (identifiers / 2).max(1);
     let mut given = 0_u64;
@@ -81,11 +94,13 @@ pub fn measure(clock: &dyn Clock, cpu_ns: fn() -> u64, identifiers: u64) -> Resu
         // Making it is not what is measured.
         let (observation, at) = observation(number, person, people);
         number += 1;
+        let faults_before = faulted.map_or(0, ThreadFaults::count);
         let cpu_before = cpu_ns();
         let before = clock.monotonic_ns();
         let decided = state.resolve(&observation, at, &mut ids);
         let ns = clock.monotonic_ns() - before;
-        longest.record(ns, cpu_ns() - cpu_before);
+        let own_ns = cpu_ns() - cpu_before;
+        longest.record(ns, own_ns, faulted.map_or(0, ThreadFaults::count) - faults_before);
         spent += ns;
         let spent = spent;
         decided.map(|_| spent)
@@ -224,9 +239,12 @@ mod tests {
 
     #[test]
     fn every_decision_is_counted_and_the_customer_of_500_falls_apart() {
-        let report = measure(&OsClock::default(), thread_cpu_ns, 2_000).unwrap();
+        let faulted = ThreadFaults::of_this_thread().unwrap();
+        let report = measure(&OsClock::default(), thread_cpu_ns, Some(&faulted), 2_000).unwrap();
         assert_eq!((report.identifiers, report.longest.latency.count()), (2_000, 200));
         assert!(report.growth.max_ns > 0 && report.growth.max_cpu_ns > 0);
+        assert!(report.growth.faults > 0, "the state grows into fresh memory");
+        assert!(report.growth.slow_faulting <= report.growth.slow);
         assert!(report.fold_per_second > 0.0 && report.resolves_per_second > 0.0 && report.split_ns > 0);
     }
 }

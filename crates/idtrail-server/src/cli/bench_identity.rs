@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use idtrail_port::os::thread_cpu_ns;
+use idtrail_port::os::{ThreadFaults, thread_cpu_ns};
 use serde_json::{Value, json};
 
 use super::bench::{Serving, median, prepare, requests};
@@ -25,7 +25,9 @@ const QUESTIONS_MADE: u64 = 8192;
 /// A failure with its exit code.
 #[allow(clippy::cast_precision_loss, reason = "times are shown with three digits")]
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> {
-    let memory = identity::measure(&*context.clock, thread_cpu_ns, args.identifiers).or_exit(Exit::Io)?;
+    let faulted = ThreadFaults::of_this_thread().ok();
+    let memory = identity::measure(&*context.clock, thread_cpu_ns, faulted.as_ref(), args.identifiers)
+        .or_exit(Exit::Io)?;
     let random = HEXLOWER.encode(&idtrail_port::random::<4>(&*context.entropy));
     let dir = std::env::temp_dir().join(format!("idtrail-bench-{random}"));
     let (made, key) = prepare(context, &dir, "")?;
@@ -92,9 +94,12 @@ fn us(ns: u64) -> f64 {
 fn line(of: &Longest) -> String {
     let at = |per_mille| us(of.latency.quantile_ns(per_mille));
     let (p50, p99, p999) = (at(500), at(990), at(999));
-    let (max, cpu, slow) = (us(of.max_ns), us(of.max_cpu_ns), of.slow);
+    let (max, cpu) = (us(of.max_ns), us(of.max_cpu_ns));
+    let (slow, faulting, faults) = (of.slow, of.slow_faulting, of.faults);
     format!(
-        "p50 {p50:.2} µs, p99 {p99:.2} µs, p99.9 {p999:.1} µs, longest {max:.0} µs ({cpu:.0} µs of its own, {slow} over 1 ms)"
+        "p50 {p50:.2} µs, p99 {p99:.2} µs, p99.9 {p999:.1} µs, longest {max:.0} µs ({cpu:.0} µs of its own)\n{:19}{slow} over \
+         1 ms of its own, {faulting} of them with a page fault; {faults} page faults in all",
+        ""
     )
 }
 
@@ -103,6 +108,7 @@ fn longest(of: &Longest) -> Value {
     json!({
         "p50Us": at(500), "p99Us": at(990), "p999Us": at(999), "maxUs": us(of.max_ns),
         "maxOwnUs": us(of.max_cpu_ns), "over1MsOwn": of.slow,
+        "over1MsOwnFaulting": of.slow_faulting, "pageFaults": of.faults,
     })
 }
 

@@ -17,7 +17,7 @@ use idtrail_port::{Clock, Disk, Entropy};
 
 use crate::credentials::StoreError;
 use crate::exit::Exit;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Environment, Settings, SettingsError};
 
 pub mod backup;
 pub mod bench;
@@ -275,7 +275,9 @@ impl Context {
     /// # Errors
     /// A failure with exit code 6.
     pub fn settings(&self) -> Result<Settings, Failure> {
-        Ok(Settings::load(&*self.disk, &self.config_path())?)
+        let mut settings = Settings::load(&*self.disk, &self.config_path())?;
+        settings.identity.environment = Environment(self.env);
+        Ok(settings)
     }
 }
 

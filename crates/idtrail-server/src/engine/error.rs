@@ -46,10 +46,10 @@ pub enum EngineError {
     #[error("a salt of [identity] cannot be read")]
     SaltFile(#[from] crate::settings::SettingsError),
     /// A salt of `[identity]` is no text.
-    #[error("a salt of [identity] is no UTF-8. path={}", path.display())]
+    #[error("a salt of [identity] is no UTF-8. place={place}")]
     Salt {
-        /// The file.
-        path: PathBuf,
+        /// The file or environment variable.
+        place: String,
     },
     /// The index could not be opened.
     #[error("the index could not be opened")]
@@ -66,6 +66,9 @@ pub enum EngineError {
     /// The keys of identifiers cannot be used.
     #[error("the keys of identifiers cannot be used")]
     TokenKeys(#[from] TokenKeysError),
+    /// The proposals that wait could not be read.
+    #[error("the proposals that wait could not be read")]
+    Proposals(#[from] super::proposals::ProposalsError),
     /// The quarantine could not be opened.
     #[error("the quarantine could not be opened")]
     Quarantine(#[from] QuarantineError),

@@ -1,6 +1,5 @@
 //! What identity resolution needs of an installation: the keys of identifiers and how values are brought into their form.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use zeroize::Zeroizing;
 use super::EngineError;
 use super::origins::Earlier;
 use super::snapshot::Snapshots;
-use crate::settings::{SecretRef, Settings};
+use crate::settings::{Environment, SecretRef, Settings};
 
 /// Adds the keys of identifiers: every pepper of the vault, newest first, so that older tokens lead to the same person.
 pub(super) fn with_identifiers(
@@ -35,10 +34,11 @@ pub(super) fn with_identifiers(
     versions.sort_unstable_by(|a, b| b.cmp(a));
     let peppers = versions.into_iter().filter_map(|version| vault.pepper_at(version));
     let peppers = peppers.map(|pepper| Pepper::new(*pepper.expose())).collect();
-    let event_salt = salt(settings.identity.event_salt_file.as_deref(), disk)?;
+    let Environment(env) = settings.identity.environment;
+    let event_salt = salt(settings.identity.event_salt.as_ref(), disk, env)?;
     let mut specs: Vec<_> = event_hash_specs().map(|spec| (spec, event_salt.clone())).collect();
     for one in &settings.identity.legacy_hashes {
-        specs.push((one.spec.clone(), salt(one.salt_file.as_deref(), disk)?));
+        specs.push((one.spec.clone(), salt(one.salt.as_ref(), disk, env)?));
     }
     Ok(hasher.with_identifiers(TokenKeys::new(&settings.tenant, peppers, specs)?))
 }
@@ -49,10 +49,14 @@ pub(super) fn normaliser(settings: &Settings) -> Result<Normaliser, EngineError>
 }
 
 /// Reads a salt. A line end that an editor put behind it is no part of it.
-fn salt(file: Option<&Path>, disk: &dyn Disk) -> Result<Zeroizing<String>, EngineError> {
-    let Some(file) = file else { return Ok(Zeroizing::new(String::new())) };
-    let bytes = SecretRef::File(file.to_owned()).read(disk, &|_| None)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| EngineError::Salt { path: file.to_owned() })?;
+fn salt(
+    place: Option<&SecretRef>,
+    disk: &dyn Disk,
+    env: fn(&str) -> Option<String>,
+) -> Result<Zeroizing<String>, EngineError> {
+    let Some(place) = place else { return Ok(Zeroizing::new(String::new())) };
+    let bytes = place.read(disk, &env)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| EngineError::Salt { place: place.to_string() })?;
     Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 

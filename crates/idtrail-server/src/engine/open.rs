@@ -186,6 +186,13 @@ impl Engine {
         let certificate_signer = known.signer(idtrail_verify::certificate_key_name)?;
         let (issuer_seed, (pepper_version, _)) = (known.vault.issuer_seed(), known.vault.pepper());
         let sinks_secret = known.vault.index_key();
+        let proposals = Proposals::open(
+            (Arc::clone(&ports.disk), Arc::clone(&ports.entropy)),
+            &settings.data_dir,
+            sinks_secret.expose(),
+            settings.identity.four_eyes,
+            u64::try_from(ports.clock.wall_ms()).unwrap_or(0),
+        )?;
         let log = Arc::new(state.start(&ports, settings, committer, opened, on_stop)?);
         let Known { vault, high_water, place, .. } = known;
         let desk = state.desk(&ports, settings, vault, &log, (&access, &quarantine, &snapshots))?;
@@ -224,7 +231,7 @@ impl Engine {
             _lock: lock,
             snapshots,
             kept: LogIndex::new(kept),
-            proposals: Proposals::new(settings.identity.four_eyes),
+            proposals,
             fresh_ids: Mutex::new(RandomPool::new(Arc::clone(&ports.entropy))),
             ports,
         })

@@ -12,7 +12,8 @@ use idtrail_identity::normalise::{Normaliser, NormaliserConfig};
 use idtrail_identity::tokens::{LegacyAlgorithm, LegacyEncoding, LegacyFormat, LegacyHashSpec};
 use toml::{Table, Value};
 
-use super::{Check, SettingsError};
+use super::{Check, SecretRef, SettingsError};
+use crate::config::SecretSource;
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 10_000;
@@ -40,12 +41,38 @@ const FORMATS: [(&str, LegacyFormat); 4] = [
 pub struct IdentitySettings {
     /// Own numbers, blocked values, issuers of accounts.
     pub normaliser: NormaliserConfig,
-    /// File with the salt of hashes in events that name no scheme.
-    pub event_salt_file: Option<PathBuf>,
+    /// Where the salt of hashes in events that name no scheme is.
+    pub event_salt: Option<SecretRef>,
     /// Whether statements need a second person.
     pub four_eyes: bool,
     /// Hashes of other systems.
     pub legacy_hashes: Vec<LegacyHashSettings>,
+    /// Where salts in environment variables are looked up.
+    pub environment: Environment,
+}
+
+/// Looks environment variables up, when they are needed. Two are equal whatever they find: they are no setting.
+#[derive(Clone, Copy)]
+pub struct Environment(pub fn(&str) -> Option<String>);
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self(|_| None)
+    }
+}
+
+impl PartialEq for Environment {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Environment {}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Environment(…)")
+    }
 }
 
 /// How one other system hashes identifiers.
@@ -53,8 +80,8 @@ pub struct IdentitySettings {
 pub struct LegacyHashSettings {
     /// The scheme, named by its id.
     pub spec: LegacyHashSpec,
-    /// File with the salt; `None` for hashes without.
-    pub salt_file: Option<PathBuf>,
+    /// Where the salt is; `None` for hashes without.
+    pub salt: Option<SecretRef>,
 }
 
 impl Check<'_> {
@@ -105,9 +132,25 @@ impl Check<'_> {
             }
             legacy_hashes.push(one);
         }
-        let event_salt_file = raw.event_salt_file.map(|path| self.base.join(path));
+        let event_salt = self.salt("identity.event_salt", raw.event_salt_file, raw.event_salt)?;
         let four_eyes = raw.four_eyes.unwrap_or(false);
-        Ok(IdentitySettings { normaliser, event_salt_file, four_eyes, legacy_hashes })
+        let environment = Environment::default();
+        Ok(IdentitySettings { normaliser, event_salt, four_eyes, legacy_hashes, environment })
+    }
+
+    /// Returns where a salt is: in a file, or where a reference says; not both.
+    fn salt(
+        &self,
+        key: &str,
+        file: Option<PathBuf>,
+        reference: Option<SecretSource>,
+    ) -> Result<Option<SecretRef>, SettingsError> {
+        match (file, reference) {
+            (None, None) => Ok(None),
+            (Some(file), None) => Ok(Some(SecretRef::File(self.base.join(file)))),
+            (None, Some(reference)) => self.secret(key, Some(reference)).map(Some),
+            (Some(_), Some(_)) => Err(self.wrong(key, "is there beside the file of the same salt")),
+        }
     }
 
     fn entries(&self, key: &str, list: Option<Vec<String>>) -> Result<Vec<String>, SettingsError> {
@@ -140,9 +183,10 @@ impl Check<'_> {
             let problem = "must hold {value} once and {salt} at most once, in at most 256 characters";
             return Err(self.wrong(&key("template"), problem));
         }
-        let salt_file = raw.salt_file.map(|path| self.base.join(path));
-        if salt_file.is_some() && salts == 0 {
-            return Err(self.wrong(&key("salt_file"), "is there, but the template has no {salt}"));
+        let named = if raw.salt.is_some() { "salt" } else { "salt_file" };
+        let salt = self.salt(&key("salt"), raw.salt_file, raw.salt)?;
+        if salt.is_some() && salts == 0 {
+            return Err(self.wrong(&key(named), "is there, but the template has no {salt}"));
         }
         let formats = raw.formats.unwrap_or_else(|| vec!["canonical".to_owned()]);
         if formats.is_empty() {
@@ -153,7 +197,7 @@ impl Check<'_> {
             .map(|format| self.one_of(&key("formats"), Some(format), &FORMATS))
             .collect::<Result<Vec<_>, _>>()?;
         let spec = LegacyHashSpec { id, kind: kind.number(), algorithm, template, formats, encoding };
-        Ok(LegacyHashSettings { spec, salt_file })
+        Ok(LegacyHashSettings { spec, salt })
     }
 
     fn one_of<T: Copy>(
@@ -179,12 +223,19 @@ pub(super) fn effective(settings: &IdentitySettings) -> Value {
         ("issuers".to_owned(), texts(&settings.normaliser.issuers)),
         ("four_eyes".to_owned(), Value::Boolean(settings.four_eyes)),
     ]);
-    let file = |path: &PathBuf| Value::String(path.display().to_string());
-    if let Some(path) = &settings.event_salt_file {
-        section.insert("event_salt_file".to_owned(), file(path));
-    }
+    let place = |section: &mut Table, name: &str, salt: &Option<SecretRef>| match salt {
+        None => {}
+        Some(SecretRef::File(path)) => {
+            section.insert(format!("{name}_file"), Value::String(path.display().to_string()));
+        }
+        Some(SecretRef::Env(variable)) => {
+            let reference = Table::from_iter([("env".to_owned(), Value::String(variable.clone()))]);
+            section.insert(name.to_owned(), Value::Table(reference));
+        }
+    };
+    place(&mut section, "event_salt", &settings.event_salt);
     if !settings.legacy_hashes.is_empty() {
-        let hashes = settings.legacy_hashes.iter().map(|LegacyHashSettings { spec, salt_file }| {
+        let hashes = settings.legacy_hashes.iter().map(|LegacyHashSettings { spec, salt }| {
             let formats = spec.formats.iter().map(|format| Value::String(name(&FORMATS, *format)));
             let kind = IdentifierType::new(spec.kind);
             let mut one = Table::from_iter([
@@ -195,9 +246,7 @@ pub(super) fn effective(settings: &IdentitySettings) -> Value {
                 ("formats".to_owned(), Value::Array(formats.collect())),
                 ("encoding".to_owned(), Value::String(name(&ENCODINGS, spec.encoding))),
             ]);
-            if let Some(path) = salt_file {
-                one.insert("salt_file".to_owned(), file(path));
-            }
+            place(&mut one, "salt", salt);
             Value::Table(one)
         });
         section.insert("legacy_hash".to_owned(), Value::Array(hashes.collect()));

@@ -376,11 +376,13 @@ fn identity_is_read_and_written_back() {
         "{SMALL}[identity]\nown_numbers = [\"+4930999*\"]\nblocked = [\"desk@example.com\"]\nissuers = [\"crm\"]\n\
          event_salt_file = \"salt\"\n[[identity.legacy_hash]]\nid = \"flow-2024\"\ntype = \"phone\"\n\
          formats = [\"tel_uri\", \"digits\"]\nsalt_file = \"/etc/salt\"\n\
-         [[identity.legacy_hash]]\nid = \"crm\"\ntype = \"email\"\nalgorithm = \"sha512\"\nencoding = \"base64\"\n"
+         [[identity.legacy_hash]]\nid = \"crm\"\ntype = \"email\"\nalgorithm = \"sha512\"\nencoding = \"base64\"\n\
+         salt = {{ env = \"CRM_SALT\" }}\n"
     );
     let settings = parse(&text).unwrap();
     assert_eq!(settings.identity.normaliser.own_numbers, ["+4930999*"]);
-    assert_eq!(settings.identity.event_salt_file.as_deref(), Some(Path::new("/etc/idtrail/salt")));
+    assert_eq!(settings.identity.event_salt, Some(SecretRef::File("/etc/idtrail/salt".into())));
+    assert_eq!(settings.identity.legacy_hashes[1].salt, Some(SecretRef::Env("CRM_SALT".to_owned())));
     assert_eq!(settings.identity.legacy_hashes.len(), 2);
     let again = parse(&toml::to_string(&settings.effective()).unwrap()).unwrap();
     assert_eq!(again, settings);
@@ -401,6 +403,14 @@ fn identity_that_makes_no_sense_is_refused_by_its_key() {
         (format!("{hash}algorithm = \"md5\"\n"), "identity.legacy_hash.algorithm"),
         (format!("{hash}template = \"{{salt}}\"\n"), "identity.legacy_hash.template"),
         (format!("{hash}template = \"{{value}}\"\nsalt_file = \"s\"\n"), "identity.legacy_hash.salt_file"),
+        (format!("{hash}salt_file = \"s\"\nsalt = {{ env = \"S\" }}\n"), "identity.legacy_hash.salt"),
+        (format!("{hash}salt = {{ }}\n"), "identity.legacy_hash.salt"),
+        (format!("{hash}salt = {{ file = \"s\", env = \"S\" }}\n"), "identity.legacy_hash.salt"),
+        (format!("{hash}template = \"{{value}}\"\nsalt = {{ env = \"S\" }}\n"), "identity.legacy_hash.salt"),
+        (
+            "[identity]\nevent_salt_file = \"s\"\nevent_salt = { file = \"s\" }\n".to_owned(),
+            "identity.event_salt",
+        ),
         (format!("{hash}formats = []\n"), "identity.legacy_hash.formats"),
         (format!("{hash}formats = [\"e164\"]\n"), "identity.legacy_hash.formats"),
         (format!("{hash}encoding = \"base58\"\n"), "identity.legacy_hash.encoding"),

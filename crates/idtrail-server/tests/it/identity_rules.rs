@@ -171,6 +171,14 @@ fn two_persons_are_needed_where_the_installation_says_so() {
     let (_, listed) = office.ask("GET", "/api/v1/identity/proposals", (1, None), &Value::Null);
     assert_eq!(listed["proposals"][0]["statement"]["reason"], json!("one person"), "{listed}");
     let approve = format!("/api/v1/identity/proposals/{}/approve", proposed["proposalId"].as_str().unwrap());
+    // It outlives the server.
+    server.kill();
+    let server = installation.start();
+    let office = Office::of(&server, &installation, &[&second]);
+    let (_, after) = office.ask("GET", "/api/v1/identity/proposals", (1, None), &Value::Null);
+    assert_eq!(after, listed);
+    let (status, again) = office.ask("POST", "/api/v1/customers:merge", (0, Some("m-1")), &merge);
+    assert_eq!((status, &again["proposalId"]), (202, &proposed["proposalId"]));
     assert_eq!(office.ask("POST", &approve, (0, None), &Value::Null).0, 409, "not by the same person");
     let (status, merged) = office.ask("POST", &approve, (1, None), &Value::Null);
     assert_eq!((status, &merged["approver"]), (201, &json!(second.0)), "{merged}");
