@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use idtrail_port::Clock;
+use idtrail_port::{Clock, Disk, Open};
 
 use super::load::MakeRequest;
 use crate::synthetic;
@@ -143,6 +143,19 @@ impl Process {
         }
         process.ready_ns = clock.monotonic_ns().saturating_sub(start_ns);
         Ok(process)
+    }
+
+    /// Returns the bytes of memory that it holds now, and the most that it ever held; zeros where `/proc` does not say.
+    pub fn memory_bytes(&self, disk: &dyn Disk) -> (u64, u64) {
+        let path = format!("/proc/{}/status", self.child.id());
+        let mut text = vec![0; 8192];
+        let read = disk.open(Path::new(&path), Open::Read).and_then(|file| file.read_at(&mut text, 0));
+        let text = String::from_utf8_lossy(text.get(..read.unwrap_or(0)).unwrap_or_default()).into_owned();
+        let of = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
     }
 
     /// Kills it without a word (SIGKILL).
