@@ -345,3 +345,27 @@ impl Running {
         self.submit(vec![command]).pop().unwrap()
     }
 }
+
+#[test]
+fn what_was_resolved_is_encoded_as_its_json_is() {
+    use idtrail_event::{EncodedEvent, IdentifierToken, IdentifierType};
+    use idtrail_identity::{Assurance, Sighting};
+
+    let token = |byte| IdentifierToken::new([byte; 32]);
+    let mut known = Sighting::new(IdentifierType::PHONE, token(1), Assurance::NETWORK);
+    known.aliases = vec![token(0), token(0xff)];
+    let new = Sighting::new(IdentifierType::new(300), token(0xa0), Assurance::VERIFIED);
+    let seen = crate::identity::Seen {
+        time_ms: 1_700_000_000_000,
+        sightings: vec![known, new],
+        named: None,
+        asked: true,
+    };
+    let json = json!({ "auditEvent": {}, "observation": { "timeMs": 1_700_000_000_000_u64, "sightings": [
+        { "type": 1, "token": "01".repeat(32), "assurance": Assurance::NETWORK.level(),
+          "aliases": ["00".repeat(32), "ff".repeat(32)] },
+        { "type": 300, "token": "a0".repeat(32), "assurance": Assurance::VERIFIED.level() },
+    ] } });
+    assert!(seen.encode() == EncodedEvent::of(&json));
+    assert_eq!(crate::identity::Seen::of_json(&json["observation"]), Some(seen));
+}

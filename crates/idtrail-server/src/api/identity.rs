@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
 use super::identifiers::{Given, IDENTIFIERS_MAX, identifiers, type_name, wrong};
-use super::{AppState, answer, blocking, body, events};
+use super::{AppState, answer, blocking, body, events, proof};
 use crate::auth::{Auth, CallingSystem, Person};
 use crate::credentials::Role;
 use crate::engine::Engine;
@@ -107,14 +107,17 @@ where
     let question = Question::ask(engine, system.name(), value, idempotency)?;
     let settled = question.settled(state.request_timeout()).await?;
     // A decision that was just written is in memory still; only an older one may have to wait for the disk.
-    let (status, decision) = if settled.is_new() {
+    let (status, mut decision) = if settled.is_new() {
         settle(engine, settled)?
     } else {
         let engine = Arc::clone(engine);
         blocking(move || settle(&engine, settled)).await?
     };
-    let json = serde_json::to_vec(&decision).map_err(|_| Problem::internal())?;
-    Ok((status, Bytes::from(json)))
+    let json = proof::json(&mut decision, |said| match said {
+        Said::Decision(decision) => Some(&mut decision.receipt.proof),
+        Said::Erased { .. } => None,
+    });
+    Ok((status, Bytes::from(json.map_err(|_| Problem::internal())?)))
 }
 
 fn answer_bytes(status: StatusCode, json: Bytes) -> Response {

@@ -42,6 +42,7 @@ pub mod identity;
 mod intake;
 pub mod logs;
 pub mod oauth;
+mod proof;
 pub mod quarantine;
 pub mod read;
 pub mod resolve_batch;
