@@ -21,6 +21,7 @@ const BATCHES_MADE: u64 = 48;
 const ID_START: &str = "\"interactionId\":\"00000000-0000-0000-0000-";
 const ID: &str = "\"interactionId\":\"";
 /// How long a server may take to be ready.
+const REST: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
 
@@ -143,6 +144,12 @@ impl Process {
         }
         process.ready_ns = clock.monotonic_ns().saturating_sub(start_ns);
         Ok(process)
+    }
+
+    /// Waits while it has nothing to do: freed memory goes back to the operating system a little later.
+    #[allow(clippy::disallowed_methods, reason = "nothing tells when freed memory has gone back")]
+    pub fn rest(&self) {
+        std::thread::sleep(REST);
     }
 
     /// Returns the bytes of memory that it holds now, and the most that it ever held; zeros where `/proc` does not say.

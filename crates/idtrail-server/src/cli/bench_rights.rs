@@ -59,7 +59,7 @@ struct Outcome {
     rss_before: u64,
     rss_known: u64,
     rss_after: u64,
-    /// Bytes of a server alone: when it is ready, with more events, after a destruction of keys, and the most at any time.
+    /// Bytes of a server alone, after 5 s of rest each: after its start, with more events, after a destruction of keys, and the most at any time.
     alone: [u64; 4],
     together_s: f64,
     beside_s: f64,
@@ -194,8 +194,10 @@ fn alone(
     let key = store.create_key(&*context.entropy, context.clock.wall_ms(), new)?.secret.to_string();
     let first = opened(context, settings)?.reader().size().get();
     let server = Process::start(&*context.clock, config).or_exit(Exit::Io)?;
+    server.rest();
     let ready = server.memory_bytes(&*context.disk).0;
     post((context, server.address, connections), &key, (FIRST_ALONE, TOGETHER, EVENTS_EACH))?;
+    server.rest();
     let filled = server.memory_bytes(&*context.disk).0;
     let indices: Vec<u64> = (first + 10..first + 10 + EVENTS_EACH).collect();
     let body = json!({
@@ -212,6 +214,7 @@ fn alone(
     let plan = Plan { address: server.address, connections: 1, end: End::Requests(1) };
     let sent = load::run_blocking(plan, Arc::new(make), Arc::clone(&context.clock)).or_exit(Exit::Io)?;
     expect(sent.successes() == 1, "keys were not destroyed")?;
+    server.rest();
     let (shredded, most) = server.memory_bytes(&*context.disk);
     server.kill().or_exit(Exit::Io)?;
     Ok([ready, filled, shredded, most])
@@ -472,8 +475,8 @@ fn say(context: &Context, outcome: &Outcome, dir: &Path) -> Result<(), Failure> 
     let [ready, filled, shredded, most] = outcome.alone;
     writeln!(
         out,
-        "  memory of a server alone with these identifiers: {:.0} MiB when ready, {:.0} MiB after events, {:.0} MiB after keys were \
-         destroyed, {:.0} MiB at most",
+        "  memory of a server alone with these identifiers: {:.0} MiB after its start, {:.0} MiB after \
+         events, {:.0} MiB after keys were destroyed, 5 s of rest each; {:.0} MiB at most, for a moment",
         mib(ready),
         mib(filled),
         mib(shredded),
