@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use idtrail_port::Clock;
+use idtrail_port::{Clock, Disk, Open};
 
 use super::load::MakeRequest;
 use crate::synthetic;
@@ -21,6 +21,7 @@ const BATCHES_MADE: u64 = 48;
 const ID_START: &str = "\"interactionId\":\"00000000-0000-0000-0000-";
 const ID: &str = "\"interactionId\":\"";
 /// How long a server may take to be ready.
+const REST: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
 
@@ -143,6 +144,25 @@ impl Process {
         }
         process.ready_ns = clock.monotonic_ns().saturating_sub(start_ns);
         Ok(process)
+    }
+
+    /// Waits while it has nothing to do: freed memory goes back to the operating system a little later.
+    #[allow(clippy::disallowed_methods, reason = "nothing tells when freed memory has gone back")]
+    pub fn rest(&self) {
+        std::thread::sleep(REST);
+    }
+
+    /// Returns the bytes of memory that it holds now, and the most that it ever held; zeros where `/proc` does not say.
+    pub fn memory_bytes(&self, disk: &dyn Disk) -> (u64, u64) {
+        let path = format!("/proc/{}/status", self.child.id());
+        let mut text = vec![0; 8192];
+        let read = disk.open(Path::new(&path), Open::Read).and_then(|file| file.read_at(&mut text, 0));
+        let text = String::from_utf8_lossy(text.get(..read.unwrap_or(0)).unwrap_or_default()).into_owned();
+        let of = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
     }
 
     /// Kills it without a word (SIGKILL).

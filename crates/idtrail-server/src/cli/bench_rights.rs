@@ -4,13 +4,16 @@
 //! 1  20 people with 50 events each are erased at once: from the first approval to the last certificate
 //! 2  so many other people are erased, 20 at a time: each effect ends once, each request closes once
 //! 3  100,000 identifiers are known: memory of the process, and 20 people at once again
-//! 4  afterwards: fsck, proofs of before, answers about everybody else, before and after a restart and a rebuild
+//! 4  a server in a process of its own on the same data: memory at its start, after events, and after keys were destroyed
+//! 5  afterwards: fsck, proofs of before, answers about everybody else, before and after a restart and a rebuild
 //! ```
-//! Everything runs in this process: server and load share its cores and its memory. Anything that does not come out as it
+//! Everything but step 4 runs in this process: server and load share its cores and its memory. Anything that does not come out as it
 //! must is a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ use super::bench::{Serving, prepare};
 use super::bench_sinks::rss_bytes;
 use super::{BenchArgs, Context, Failure, FsckArgs, OrExit as _, fsck, init, serve};
 use crate::bench::load::{self, End, Plan};
+use crate::bench::trail::Process;
+use crate::credentials::{CredentialStore, NewKey, Role, RoleSet};
 use crate::engine::Engine;
 use crate::engine::index::rebuild;
 use crate::engine::rights::{New, Rights};
@@ -44,6 +49,8 @@ const BYSTANDERS: u64 = 50_000;
 /// Number of the first of them, and of the first who is erased beside them.
 const FIRST_BYSTANDER: u64 = 1_000_000;
 const FIRST_LATER: u64 = 2_000_000;
+/// Number of the first of those whom a server alone hears of.
+const FIRST_ALONE: u64 = 3_000_000;
 const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -52,6 +59,8 @@ struct Outcome {
     rss_before: u64,
     rss_known: u64,
     rss_after: u64,
+    /// Bytes of a server alone, after 5 s of rest each: after its start, with more events, after a destruction of keys, and the most at any time.
+    alone: [u64; 4],
     together_s: f64,
     beside_s: f64,
     many_s: f64,
@@ -82,7 +91,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
         connections: args.connections,
     };
     let serving = Serving::begin(&runtime, server);
-    let (outcome, before) = bench.measure(&runtime, args.cases)?;
+    let (mut outcome, before) = bench.measure(&runtime, args.cases)?;
     drop(bench);
     serving.end(&runtime)?;
     // Nothing of it may rest on what the process happened to remember.
@@ -98,6 +107,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<Exit, Failure> 
         &FsckArgs { dir: Some(settings.data_dir.clone()), policy: None, checkpoint: Vec::new() },
     )?;
     expect(whole == Exit::Ok, "fsck found something")?;
+    outcome.alone = alone(context, &made.config, &settings, args.connections)?;
     say(context, &outcome, &dir)?;
     Ok(Exit::Ok)
 }
@@ -139,6 +149,77 @@ fn answers(engine: &Engine) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
+/// Posts the events of `people` people from number `first` on, `each` of them each.
+fn post(
+    (context, address, connections): (&Context, SocketAddr, u32),
+    key: &str,
+    (first, people, each): (u64, u64, u64),
+) -> Result<(), Failure> {
+    let (host, key) = (address.to_string(), key.to_owned());
+    let make = move |number: u64, request: &mut Vec<u8>| {
+        let who = first + number / each;
+        let phone = HEXLOWER.encode(&Sha256::digest(format!("bench-phone-{who}")));
+        let body = json!({ "auditEvent": {
+            "eventType": "IDENTITY_RESOLUTION", "timestamp": "2026-01-31T10:00:00Z",
+            "interactionId": format!("{}-call-{}", person(who), number % each), "channelType": "VOICE",
+            "resolvedCustomerId": person(who), "resolutionSource": "CRM_API_LOOKUP",
+            "piiContext": { "phoneHash": phone },
+        }})
+        .to_string();
+        let head = format!(
+            "POST /api/v1/events HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        request.extend_from_slice(head.as_bytes());
+    };
+    let plan = Plan { address, connections, end: End::Requests(people * each) };
+    let sent = load::run_blocking(plan, Arc::new(make), Arc::clone(&context.clock)).or_exit(Exit::Io)?;
+    if sent.successes() == sent.count() {
+        return Ok(());
+    }
+    Err(Failure::message(Exit::Io, format!("not every event was accepted: {:?}", sent.statuses)))
+}
+
+/// Starts a server in a process of its own, lets it take events and destroy keys, and returns its memory.
+fn alone(
+    context: &Context,
+    config: &Path,
+    settings: &Settings,
+    connections: u32,
+) -> Result<[u64; 4], Failure> {
+    let store = CredentialStore::open(context.disk.clone(), &settings.data_dir)?;
+    let roles: RoleSet = [Role::Ingest, Role::Admin].into_iter().collect();
+    let new = NewKey { env: "bench".to_owned(), name: "bench-alone".to_owned(), roles, expires_ms: None };
+    let key = store.create_key(&*context.entropy, context.clock.wall_ms(), new)?.secret.to_string();
+    let first = opened(context, settings)?.reader().size().get();
+    let server = Process::start(&*context.clock, config).or_exit(Exit::Io)?;
+    server.rest();
+    let ready = server.memory_bytes(&*context.disk).0;
+    post((context, server.address, connections), &key, (FIRST_ALONE, TOGETHER, EVENTS_EACH))?;
+    server.rest();
+    let filled = server.memory_bytes(&*context.disk).0;
+    let indices: Vec<u64> = (first + 10..first + 10 + EVENTS_EACH).collect();
+    let body = json!({
+        "requestId": "bench-alone", "indices": indices, "confirm": format!("shred {EVENTS_EACH} leaves"),
+    })
+    .to_string();
+    let head = format!(
+        "POST /api/v1/admin/shred HTTP/1.1\r\nhost: {}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        server.address,
+        body.len()
+    );
+    let make = move |_: u64, request: &mut Vec<u8>| request.extend_from_slice(head.as_bytes());
+    let plan = Plan { address: server.address, connections: 1, end: End::Requests(1) };
+    let sent = load::run_blocking(plan, Arc::new(make), Arc::clone(&context.clock)).or_exit(Exit::Io)?;
+    expect(sent.successes() == 1, "keys were not destroyed")?;
+    server.rest();
+    let (shredded, most) = server.memory_bytes(&*context.disk);
+    server.kill().or_exit(Exit::Io)?;
+    Ok([ready, filled, shredded, most])
+}
+
 /// Proofs of leaves at one size of the log.
 struct Proofs {
     size: TreeSize,
@@ -148,7 +229,7 @@ struct Proofs {
 
 struct Bench<'c> {
     context: &'c Context,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     key: String,
     engine: Arc<Engine>,
     rights: Arc<Rights>,
@@ -195,6 +276,7 @@ impl Bench<'_> {
             rss_before,
             rss_known,
             rss_after: rss_bytes(&*self.context.disk),
+            alone: [0; 4],
             together_s,
             beside_s,
             many_s,
@@ -219,32 +301,7 @@ impl Bench<'_> {
 
     /// Posts the events of `people` people from number `first` on.
     fn post(&self, first: u64, people: u64, each: u64) -> Result<(), Failure> {
-        let (host, key) = (self.address.to_string(), self.key.clone());
-        let make = move |number: u64, request: &mut Vec<u8>| {
-            let who = first + number / each;
-            let phone = HEXLOWER.encode(&Sha256::digest(format!("bench-phone-{who}")));
-            let body = json!({ "auditEvent": {
-                "eventType": "IDENTITY_RESOLUTION", "timestamp": "2026-01-31T10:00:00Z",
-                "interactionId": format!("{}-call-{}", person(who), number % each), "channelType": "VOICE",
-                "resolvedCustomerId": person(who), "resolutionSource": "CRM_API_LOOKUP",
-                "piiContext": { "phoneHash": phone },
-            }})
-            .to_string();
-            let head = format!(
-                "POST /api/v1/events HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
-                 content-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            request.extend_from_slice(head.as_bytes());
-        };
-        let plan =
-            Plan { address: self.address, connections: self.connections, end: End::Requests(people * each) };
-        let sent =
-            load::run_blocking(plan, Arc::new(make), Arc::clone(&self.context.clock)).or_exit(Exit::Io)?;
-        if sent.successes() == sent.count() {
-            return Ok(());
-        }
-        Err(Failure::message(Exit::Io, format!("not every event was accepted: {:?}", sent.statuses)))
+        post((self.context, self.address, self.connections), &self.key, (first, people, each))
     }
 
     /// Opens erasures and returns them with their plans.
@@ -377,13 +434,13 @@ impl Bench<'_> {
     }
 }
 
-fn say(context: &Context, outcome: &Outcome, dir: &std::path::Path) -> Result<(), Failure> {
+fn say(context: &Context, outcome: &Outcome, dir: &Path) -> Result<(), Failure> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut out = std::io::stdout().lock();
     if context.globals.json {
         let summary = json!({
             "identifiers": BYSTANDERS * 2, "rssBefore": outcome.rss_before, "rssKnown": outcome.rss_known,
-            "rssAfter": outcome.rss_after, "together": TOGETHER, "eventsEach": EVENTS_EACH,
+            "rssAfter": outcome.rss_after, "serverAlone": outcome.alone, "together": TOGETHER, "eventsEach": EVENTS_EACH,
             "togetherSeconds": outcome.together_s, "togetherBesideSeconds": outcome.beside_s, "cases": outcome.cases, "casesSeconds": outcome.many_s,
             "steps": outcome.steps, "leaves": outcome.leaves,
         });
@@ -409,11 +466,21 @@ fn say(context: &Context, outcome: &Outcome, dir: &std::path::Path) -> Result<()
     )?;
     writeln!(
         out,
-        "  memory: {:.0} MiB at the start, {:.0} MiB with {} identifiers known, {:.0} MiB at the end",
+        "  memory of this process: {:.0} MiB at the start, {:.0} MiB with {} identifiers known, {:.0} MiB at the end",
         mib(outcome.rss_before),
         mib(outcome.rss_known),
         BYSTANDERS * 2,
         mib(outcome.rss_after)
+    )?;
+    let [ready, filled, shredded, most] = outcome.alone;
+    writeln!(
+        out,
+        "  memory of a server alone with these identifiers: {:.0} MiB after its start, {:.0} MiB after \
+         events, {:.0} MiB after keys were destroyed, 5 s of rest each; {:.0} MiB at most, for a moment",
+        mib(ready),
+        mib(filled),
+        mib(shredded),
+        mib(most)
     )?;
     writeln!(
         out,

@@ -165,3 +165,78 @@ fn an_exemption_keeps_one_item_with_its_basis_and_whoever_fails_too_often_is_a_p
     let report = idtrail_verify::verify_certificate(&office.certificate(&id), &installation.policy());
     assert_eq!(report.verdict, Verdict::Verified, "{report:?}");
 }
+
+#[test]
+fn two_people_who_share_a_number_are_erased_at_once_and_a_third_one_keeps_what_they_had() {
+    let (installation, second, key) = installation(HALF);
+    let server = installation.start();
+    let office = Office::open(&server, &installation, &second);
+    let desk = Desk { server: &server, key, token: format!("Bearer {}", server.token(&installation.person)) };
+    let person = |name: &'static str| {
+        for number in 0..3 {
+            let mut event = event(name, number);
+            if number > 0 {
+                event["auditEvent"]["piiContext"] = json!({ "phoneHash": HASH });
+            }
+            server.post_event(&installation, &event);
+        }
+        name
+    };
+    let (first, other, third) = (person("first"), person("other"), person("third"));
+    let answer = |desk: &Desk<'_>, gcid: &str| {
+        let package =
+            desk.call(crate::rig::ACCESS, json!({ "customerIdHash": gcid, "requestType": "ACCESS" }));
+        let events = package["events"].as_array().unwrap().iter();
+        let told =
+            events.map(|event| json!([event["index"], event["auditEvent"]["eventType"], event["leaf"]]));
+        (package["customer"].clone(), told.collect::<Vec<_>>())
+    };
+    let before = answer(&desk, third);
+    assert!(before.1.len() >= 3, "{before:?}");
+
+    let requests = [first, other].map(|gcid| office.request("ERASURE", gcid));
+    for id in &requests {
+        office.verify(id);
+    }
+    let plans = requests.each_ref().map(|id| office.until(id, "PLANNED")["plan"]["hash"].clone());
+    for who in 0..2 {
+        for (id, plan) in requests.iter().zip(&plans) {
+            office.say(id, who, "approve", json!({ "planHash": plan }));
+        }
+    }
+    let started = Instant::now();
+    for id in &requests {
+        loop {
+            let shown = office.shown(id);
+            match shown["state"].as_str() {
+                Some("CLOSED_FULFILLED") => break,
+                // What is known of the one changed with the erasure of the other: another plan, other approvals.
+                Some("PLANNED") => office.approve(id),
+                _ => std::thread::sleep(Duration::from_millis(10)),
+            }
+            assert!(started.elapsed() < PATIENCE, "{shown:#}");
+        }
+        let report = idtrail_verify::verify_certificate(&office.certificate(id), &installation.policy());
+        assert_eq!(report.verdict, Verdict::Verified);
+    }
+    let check = |desk: &Desk<'_>| {
+        assert_eq!(answer(desk, third), before, "nothing changed for the third one");
+        for gcid in [first, other] {
+            let (_, events) = answer(desk, gcid);
+            assert!(
+                !events.is_empty() && events.iter().all(|event| event[1] == "DATA_DELETION"),
+                "{events:?}"
+            );
+        }
+    };
+    check(&desk);
+    // The same follows from the leaves that are left, and from nothing else.
+    let Desk { key, .. } = desk;
+    drop(office);
+    server.stop();
+    let server = installation.start();
+    let office = Office::open(&server, &installation, &second);
+    office.until_up();
+    let token = format!("Bearer {}", server.token(&installation.person));
+    check(&Desk { server: &server, key, token });
+}
