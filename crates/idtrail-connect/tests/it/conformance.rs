@@ -14,6 +14,7 @@ use crate::azure::Server;
 use crate::bigquery::Cloud;
 use crate::postgres::Cluster;
 use crate::proxy::Proxy;
+use crate::s3::{self, Store};
 use crate::snowflake::Account;
 use crate::support::{MemoryFeed, caught_up, samples, start};
 use crate::webhook::{self, Receiver};
@@ -30,6 +31,7 @@ enum Target {
     Webhook(Receiver),
     BigQuery(Cloud),
     Azure(Server),
+    S3(Store),
     Snowflake(std::sync::Arc<Account>, &'static str),
 }
 
@@ -48,6 +50,7 @@ impl Target {
                 });
                 lines.map(|row| (row["log_id"].as_u64().unwrap(), row["seq"].as_u64().unwrap())).collect()
             }
+            Self::S3(store) => store.arrived("trail").await,
             Self::Webhook(receiver) => return receiver.arrived.lock().unwrap().clone(),
             Self::Postgres(cluster) => {
                 let admin = cluster.admin().await;
@@ -102,7 +105,8 @@ fn wanted(entries: &[FeedEntry]) -> BTreeMap<Position, Wanted> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_sink_delivers_the_same() {
-    let (cloud, server, account) = tokio::join!(Cloud::start(), Server::start(), Account::start());
+    let (cloud, server, account, store) =
+        tokio::join!(Cloud::start(), Server::start(), Account::start(), Store::start());
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let (receiver, hook) = webhook::serve().await;
     let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
@@ -133,6 +137,10 @@ async fn every_sink_delivers_the_same() {
     let proxy = through(local(server.port)).await;
     let toml = server.config(NAME, proxy.address.port(), "none", "delete");
     targets.push(("azure", toml, Target::Azure(server)));
+    let proxy = through(local(store.port)).await;
+    let toml =
+        s3::config(proxy.address.port(), s3::SECRET).replace("\"s3\"\nerase", &format!("\"{NAME}\"\nerase"));
+    targets.push(("s3", toml, Target::S3(store)));
     let account = std::sync::Arc::new(account);
     for mode in ["streaming", "sql"] {
         account.table(mode, Pii::None, Erase::Delete).await;
