@@ -20,7 +20,7 @@ use crate::verdict::{Failure, Status};
 /// Largest file that is read again, to see which rows it holds.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Bytes of rows in one file before it is compressed; twice that is held in memory at most.
+/// Bytes of rows in one file before it is compressed; two and a half times that is held in memory at most.
 const FILE_ROWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Delivers to a directory.
