@@ -6,7 +6,8 @@ import pymssql
 
 port, (schema, table) = sys.argv[1], sys.argv[2].split(".")
 connection = pymssql.connect(
-    server="127.0.0.1", port=port, user="admin", password="admin-word", database="audit", encryption="require"
+    server="127.0.0.1", port=port, user="admin", password="admin-word", database="audit", encryption="require",
+    conn_properties="", autocommit=True
 )
 cursor = connection.cursor()
 cursor.execute(f"SELECT seq FROM [{schema}].[{table}] ORDER BY rowid")

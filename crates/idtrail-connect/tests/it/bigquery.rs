@@ -10,13 +10,13 @@ use idtrail_connect::rights::{Person, RightsTask as _};
 use idtrail_connect::settings::{SinkSettings, TargetSettings};
 use idtrail_connect::sink::Grants;
 use idtrail_connect::sink::bigquery::{BigQueryRights, Credentials, RULES, STORAGE_RULES};
-use idtrail_connect::{Verdict, judge};
+use idtrail_connect::{Position, Verdict, judge};
 use serde_json::{Value, json};
 
 use crate::emulator::{Emulator, free_port, script};
 use crate::google::Google;
 use crate::proxy::Proxy;
-use crate::support::{MemoryFeed, caught_up, privacy, samples, start, until};
+use crate::support::{FixedSecrets, MemoryFeed, caught_up, ports, privacy, samples, start, until};
 
 pub(crate) struct Cloud {
     _emulator: Emulator,
@@ -240,6 +240,11 @@ async fn a_lost_stream_is_made_good_by_a_reader(cloud: &Cloud) {
     caught_up(&worker).await;
     assert_eq!(cloud.seqs("lost").await, (0..230).collect::<Vec<_>>());
     worker.stop().await;
+    // And counts what a restore left behind.
+    let settings: SinkSettings = toml::from_str(&seeing).unwrap();
+    let plan = settings.plan([9; 32]).unwrap();
+    let mut sink = settings.sink(&plan, &FixedSecrets, &ports()).unwrap();
+    assert_eq!(sink.count(Position::new(0, 20), Position::new(0, 29)).await, Ok(Some(10)));
 }
 
 async fn bad_rows_are_set_aside(cloud: &Cloud) {

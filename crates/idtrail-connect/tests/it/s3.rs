@@ -59,6 +59,7 @@ impl Store {
             number("filer.port", low_port()),
             number("s3.port", port),
             "-s3.port.iceberg=0".to_owned(),
+            "-s3.port.lance=0".to_owned(),
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut emulator = Emulator::start("s3", "weed", &arguments);

@@ -9,6 +9,7 @@ use super::service::call_rest;
 use crate::engine::Intent;
 use crate::position::Position;
 use crate::row::{LOG_ID, SEQ};
+use crate::sink::between;
 use crate::verdict::{Failure, Status};
 
 /// A way to run queries.
@@ -26,15 +27,7 @@ impl Reader {
 
     /// Tells whether the noted batch is in the table. A batch is one append, which is taken whole or not at all.
     pub(super) async fn has(&mut self, client: &reqwest::Client, intent: Intent) -> Result<bool, Failure> {
-        let at = |place: Position| (place.log_id.get(), place.seq);
-        let ((first_log, first), (last_log, last)) = (at(intent.first), at(intent.last));
-        let statement = format!(
-            "SELECT COUNT(*), COUNT(DISTINCT CONCAT(CAST({LOG_ID} AS STRING), '/', CAST({SEQ} AS STRING))) FROM {} \
-             WHERE ({LOG_ID} > {first_log} OR ({LOG_ID} = {first_log} AND {SEQ} >= {first})) \
-             AND ({LOG_ID} < {last_log} OR ({LOG_ID} = {last_log} AND {SEQ} <= {last}))",
-            self.table
-        );
-        let row = self.query(client, &statement).await?;
+        let row = self.counts(client, intent.first, intent.last).await?;
         match row.as_deref() {
             Some([0, _]) => Ok(false),
             Some([count, distinct]) if *count == intent.rows && count == distinct => Ok(true),
@@ -42,6 +35,32 @@ impl Reader {
             Some(_) => Err(Failure::stop("stream_differs", Status::none())),
             None => Err(Failure::reopen("answer", Status::none())),
         }
+    }
+
+    /// Counts the rows between two places, both included.
+    pub(super) async fn count(
+        &mut self,
+        client: &reqwest::Client,
+        first: Position,
+        last: Position,
+    ) -> Result<Option<u64>, Failure> {
+        Ok(self.counts(client, first, last).await?.and_then(|row| row.first().copied()))
+    }
+
+    /// Rows between two places, and how many different places they have.
+    async fn counts(
+        &mut self,
+        client: &reqwest::Client,
+        first: Position,
+        last: Position,
+    ) -> Result<Option<Vec<u64>>, Failure> {
+        let statement = format!(
+            "SELECT COUNT(*), COUNT(DISTINCT CONCAT(CAST({LOG_ID} AS STRING), '/', CAST({SEQ} AS STRING))) FROM {} \
+             WHERE {}",
+            self.table,
+            between((LOG_ID, SEQ), first, last)
+        );
+        self.query(client, &statement).await
     }
 
     /// Returns the newest row's place; `None` if the table is empty.

@@ -27,6 +27,7 @@ use super::request::{StreamNote, TableName, append, create, descriptor, intent_a
 use crate::engine::{Ack, Batch, Cursor, Limits, Opened};
 use crate::feed::BoxFuture;
 use crate::http_client;
+use crate::position::Position;
 use crate::row::Column;
 use crate::secret::Secret;
 use crate::sink::{Grants, Sink};
@@ -315,6 +316,14 @@ impl Sink for BigQuerySink {
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>> {
         Box::pin(self.send(batch))
+    }
+
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let Some(reader) = &mut self.reader else { return Ok(None) };
+            let client = rest_client(self.ca.as_ref())?;
+            reader.count(&client, first, last).await
+        })
     }
 
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {

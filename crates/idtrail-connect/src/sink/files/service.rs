@@ -79,6 +79,10 @@ impl Sink for FilesSink {
         Box::pin(self.blocking(move |work| work.deliver(&batch)))
     }
 
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(self.blocking(move |work| work.count(first, last).map(Some)))
+    }
+
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {
         let reason = "files belong to whoever may write the directory".to_owned();
         Box::pin(std::future::ready(Ok(Grants::Unknown { reason })))
@@ -132,6 +136,15 @@ impl Work {
         let path = self.config.dir.join(name.write(self.extension()));
         write_atomic(&*self.disk, &path, &bytes, Privacy::Owner).map_err(|error| verdict(&error))?;
         Ok(Ack::default())
+    }
+
+    fn count(&self, first: Position, last: Position) -> Result<u64, Failure> {
+        let mut count = 0;
+        for part in self.parts()?.iter().filter(|part| part.first <= last && first <= part.last) {
+            let places = self.keys(&self.config.dir.join(part.write(self.extension())))?;
+            count += places.iter().filter(|place| (first..=last).contains(place)).count() as u64;
+        }
+        Ok(count)
     }
 
     /// Returns the places of a file's rows.
