@@ -189,6 +189,13 @@ async fn count(toml: &str, first: Position, last: Position) -> Option<u64> {
     let settings: SinkSettings = toml::from_str(toml).unwrap();
     let plan = settings.plan([9; 32]).unwrap();
     let mut sink = settings.sink(&plan, &FixedSecrets, &ports()).unwrap();
-    sink.open(&Cursor::default()).await.unwrap();
-    sink.count(first, last).await.unwrap()
+    // The proxies may have cuts left.
+    for _ in 0..20 {
+        if sink.open(&Cursor::default()).await.is_ok()
+            && let Ok(count) = sink.count(first, last).await
+        {
+            return count;
+        }
+    }
+    panic!("no answer");
 }
