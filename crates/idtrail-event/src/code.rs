@@ -193,6 +193,10 @@ codes! {
         DSR_DEADLINE_ALARM = 98, "DSR_DEADLINE_ALARM";
         /// Something of the person turned up after the freeze and was erased on arrival.
         DSR_STRAGGLER = 99, "DSR_STRAGGLER";
+        /// A request for data is to be opened again and again.
+        DSR_SCHEDULE_SET = 112, "DSR_SCHEDULE_SET";
+        /// It is no longer.
+        DSR_SCHEDULE_ENDED = 113, "DSR_SCHEDULE_ENDED";
     }
 }
 
@@ -227,6 +231,7 @@ impl TypeCode {
             Self::STRAGGLER_ERASED | Self::SUPPRESSION_HIT | Self::ANONYMIZATION | Self::DATA_ACCESS => {
                 ClassId::RIGHTS
             }
+            Self::DSR_SCHEDULE_SET | Self::DSR_SCHEDULE_ENDED => ClassId::RIGHTS,
             step if step.is_rights_step() => ClassId::RIGHTS,
             _ => ClassId::IDENTITY,
         }

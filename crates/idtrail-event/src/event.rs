@@ -143,6 +143,19 @@ impl EncodedEvent {
         Self { public: public.into_vec(), staff: staff_of(event) }
     }
 
+    /// Encodes an empty event beside which one member stands.
+    pub fn beside(name: &str, item: &Item<'_>) -> Self {
+        let mut public = Writer::with_capacity(512);
+        public.map(2);
+        public.uint(KEY_EVENT);
+        public.map(0);
+        public.uint(KEY_OUTER);
+        public.map(1);
+        public.text(name);
+        item.write(&mut public);
+        Self { public: public.into_vec(), staff: None }
+    }
+
     /// Encodes another event beside which the same stands as beside this one.
     #[must_use]
     pub fn with_event(&self, event: &Map<String, Value>) -> Self {
@@ -179,6 +192,42 @@ impl EncodedEvent {
     pub fn content_parts(&self) -> [([u8; 4], &[u8]); 2] {
         let part = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
         [self.public(), self.staff().unwrap_or_default()].map(|bytes| (part(bytes), bytes))
+    }
+}
+
+/// A JSON value of a few forms, for whoever writes many alike and needs no tree of each. It is encoded as the same value
+/// in JSON is.
+#[derive(Clone, Debug)]
+pub enum Item<'a> {
+    /// A number.
+    Number(u64),
+    /// A text of 64 lower-case hex digits, as the 32 bytes that they stand for.
+    Hex(&'a [u8; 32]),
+    /// A list.
+    List(Vec<Item<'a>>),
+    /// An object; its names are different from each other.
+    Object(Vec<(&'static str, Item<'a>)>),
+}
+
+impl Item<'_> {
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::Number(number) => out.uint(*number),
+            Self::Hex(bytes) => out.bytes(bytes.as_slice()),
+            Self::List(items) => {
+                out.array(items.len());
+                items.iter().for_each(|item| item.write(out));
+            }
+            Self::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_unstable_by_key(|(name, _)| (name.len(), *name));
+                out.map(members.len());
+                for (name, item) in members {
+                    out.text(name);
+                    item.write(out);
+                }
+            }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ mod value;
 
 pub use cbor::CborError;
 pub use code::{ChannelCode, Poster, SourceCode, TypeCode};
-pub use event::{EncodedEvent, ValidEvent};
+pub use event::{EncodedEvent, Item, ValidEvent};
 pub use id::{EventId, GlobalCustomerId, IdError};
 pub use json::{JsonError, JsonLimits, parse as parse_json};
 pub use key::{ClassSecret, IndexSecret, LeafKey, SectionSecrets, key_commitment, leaf_key};

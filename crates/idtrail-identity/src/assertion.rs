@@ -51,8 +51,8 @@ pub enum AssertionKind {
     Withdraw(ObservationId),
     /// The customer must not merge with another for now.
     Hold(GlobalCustomerId),
-    /// An earlier assertion no longer holds.
-    Revoke(u32),
+    /// An earlier assertion, named by the number of its leaf, no longer holds.
+    Revoke(u64),
 }
 
 /// An assertion.
@@ -71,8 +71,8 @@ pub struct Assertion {
 /// What an assertion led to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssertionDecision {
-    /// The assertion's number, by which it can be revoked.
-    pub number: u32,
+    /// The number of the assertion's leaf, by which it can be revoked. It never changes, whatever is erased before it.
+    pub number: u64,
     /// The events: STEWARD_ASSERTION first.
     pub events: Vec<Derived>,
     /// The global ids that were given.
@@ -185,12 +185,13 @@ impl State {
             Mark::Transfer { .. } => SplitCause::Recycled,
             _ => SplitCause::Steward,
         };
-        let revokes = match mark {
-            Mark::Revoke(number) => Some(number),
+        let revokes = match assertion.kind {
+            AssertionKind::Revoke(number) => Some(number),
             _ => None,
         };
+        let index = at.index.get();
         step.events.push(Derived::Assertion {
-            number,
+            number: index,
             kind: assertion.kind.name(),
             subjects: assertion.kind.subjects(),
             actor: assertion.actor,
@@ -198,7 +199,6 @@ impl State {
             approver: assertion.approver.clone(),
             revokes,
         });
-        let index = at.index.get();
         self.assertions.push(AssertionRecord {
             mark: mark.clone(),
             actor: assertion.actor,
@@ -207,7 +207,8 @@ impl State {
         });
         let seeds = self.put(&mark, number, assertion.actor);
         self.recompute(&seeds, &mut step);
-        Ok(AssertionDecision { number, events: step.events, given: step.given, recomputed: step.recomputed })
+        let Step { events, given, recomputed, .. } = step;
+        Ok(AssertionDecision { number: index, events, given, recomputed })
     }
 
     /// Finds an identifier that is in use.
@@ -280,7 +281,7 @@ impl State {
                     return refused("both subjects are the same");
                 }
                 if let Some(assertion) = self.apart_assertion(left, right) {
-                    return Err(IdentityError::Contradicts { assertion });
+                    return Err(IdentityError::Contradicts { assertion: self.assertion_id(assertion) });
                 }
                 if [left, right].iter().any(|&node| self.class(node) == Class::Corroborating) {
                     return refused("an identifier that only corroborates cannot carry it");
@@ -305,11 +306,11 @@ impl State {
                 if left.len() > SIDE_MAX || right.len() > SIDE_MAX {
                     return refused("too many identifiers on one side");
                 }
-                for (at, record) in self.assertions.iter().enumerate() {
+                for record in &self.assertions {
                     if let (Mark::Same(a, b), false) = (&record.mark, record.revoked)
                         && (left.contains(a) && right.contains(b) || left.contains(b) && right.contains(a))
                     {
-                        return Err(IdentityError::Contradicts { assertion: at as u32 });
+                        return Err(IdentityError::Contradicts { assertion: record.index });
                     }
                 }
                 Ok(Mark::Apart(left, right))
@@ -355,15 +356,30 @@ impl State {
                 }
                 Ok(Mark::Hold { number: self.holds_given, nodes })
             }
-            AssertionKind::Revoke(number) => match self.assertions.get(*number as usize) {
+            AssertionKind::Revoke(index) => match self.assertion_at(*index) {
                 None => Err(IdentityError::NotKnown { what: "assertion" }),
-                Some(record) if record.revoked => refused("the assertion is revoked already"),
-                Some(AssertionRecord { mark: Mark::Revoke(_), .. }) => {
+                Some((_, record)) if record.revoked => refused("the assertion is revoked already"),
+                Some((_, AssertionRecord { mark: Mark::Revoke(_), .. })) => {
                     refused("a revocation cannot be revoked")
                 }
-                Some(_) => Ok(Mark::Revoke(*number)),
+                Some((number, _)) => Ok(Mark::Revoke(number)),
             },
         }
+    }
+
+    /// Returns the number of the leaf of an assertion.
+    pub(crate) fn assertion_id(&self, number: u32) -> u64 {
+        self.assertions.get(number as usize).map_or(u64::MAX, |record| record.index)
+    }
+
+    /// Finds an assertion by the number of its leaf. Of what this system says itself only holds can be revoked: the last one
+    /// that an event led to and that is in force.
+    fn assertion_at(&self, index: u64) -> Option<(u32, &AssertionRecord)> {
+        let first = self.assertions.partition_point(|record| record.index < index);
+        let here = self.assertions.iter().enumerate().skip(first).take_while(|(_, one)| one.index == index);
+        let theirs =
+            here.filter(|(_, one)| one.actor != Actor::System || matches!(one.mark, Mark::Hold { .. }));
+        theirs.max_by_key(|(at, one)| (!one.revoked, *at)).map(|(number, one)| (number as u32, one))
     }
 
     /// Returns a NOT_SAME in force that has both identifiers on opposite sides.

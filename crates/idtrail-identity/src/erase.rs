@@ -4,7 +4,7 @@
 //! not somebody else's. When the evidence goes, these facts would go too, and strangers would inherit interactions. So
 //! they are marked before, and the marks are returned to be asserted under those who remain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use idtrail_event::GlobalCustomerId;
 
@@ -49,6 +49,9 @@ pub enum Reassertion {
     Ambiguous(ObservationId),
     /// The observation is its customer's, but never more than PROBABLE.
     Probable(ObservationId),
+    /// What stands at these places of the observation, counted from 0, is nobody's and says nothing about others. The
+    /// observation may be somebody else's too, so it stays, and what it names of the person cannot be taken out of it.
+    Severed(ObservationId, Vec<u16>),
 }
 
 /// What an erasure took away, or would.
@@ -132,7 +135,10 @@ impl State {
         }
         neighbours.extend(&named);
         neighbours.retain(|node| !gone.contains(node));
-        let watched = self.watch(neighbours.iter().chain(&gone));
+        // Customers further away may become others as well, if one between loses what tied it to them.
+        let near: Vec<u32> = neighbours.iter().chain(&gone).copied().collect();
+        let watched = self.watch(self.region(&near, &near).nodes.iter());
+        self.sever_what_stays(&gone, &mut erasure);
         self.orphan(id, &gone, &kept, &mut erasure);
         self.pin_slices(&neighbours, &gone, &named, &mut erasure);
         for &node in &neighbours {
@@ -189,6 +195,23 @@ impl State {
         erasure.given = step.given;
         self.keep_doubts(&watched, &mut erasure);
         Ok(erasure)
+    }
+
+    /// Says where the person's identifiers stand in observations that stay.
+    fn sever_what_stays(&self, gone: &BTreeSet<u32>, erasure: &mut Erasure) {
+        let erased: BTreeSet<u32> =
+            erasure.observations.iter().filter_map(|one| self.find_observation(&one.observation)).collect();
+        let mut severed: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
+        for at in gone.iter().flat_map(|&node| self.posts_of(node)) {
+            let seen = self.incidences.at(at);
+            if !erased.contains(&seen.observation) {
+                severed.entry(seen.observation).or_default().push(seen.place);
+            }
+        }
+        for (observation, mut places) in severed {
+            places.sort_unstable();
+            erasure.reassertions.push(Reassertion::Severed(self.observation_id(observation), places));
+        }
     }
 
     /// Keeps customers apart that only the person's claims had kept apart.
@@ -405,8 +428,18 @@ impl State {
         touched
     }
 
-    /// Takes identifiers away, with everything that was said about them.
+    /// Takes the identifiers of a customer away, and the customer.
     fn forget_identifiers(&mut self, id: u32, gone: &BTreeSet<u32>) {
+        self.forget_nodes(gone);
+        self.merge_times.remove(&id);
+        let record = self.ids.at_mut(id);
+        record.flags = id_flag::ERASED;
+        (record.members, record.size, record.home) = (NONE, 0, NONE);
+    }
+
+    /// Takes identifiers away, with everything that was said about them. The ids that live there stand for somebody erased
+    /// from then on.
+    pub(crate) fn forget_nodes(&mut self, gone: &BTreeSet<u32>) {
         for &node in gone {
             for edge in self.edges_of(node).collect::<Vec<_>>() {
                 self.unlink_edge(edge);
@@ -451,9 +484,5 @@ impl State {
             let alias = self.aliases.at_mut(at);
             (alias.token, alias.node) = ([0; 32], NONE);
         }
-        self.merge_times.remove(&id);
-        let record = self.ids.at_mut(id);
-        record.flags = id_flag::ERASED;
-        (record.members, record.size, record.home) = (NONE, 0, NONE);
     }
 }

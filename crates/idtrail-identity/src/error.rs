@@ -38,8 +38,8 @@ pub enum IdentityError {
     /// An assertion that is in force says the opposite; revoke it first.
     #[error("contradicts an assertion in force. assertion={assertion}")]
     Contradicts {
-        /// The number of the assertion in force.
-        assertion: u32,
+        /// The number of the leaf of the assertion in force.
+        assertion: u64,
     },
     /// The assertion means nothing.
     #[error("assertion refused. reason={reason}")]

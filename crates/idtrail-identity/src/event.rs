@@ -151,8 +151,8 @@ pub enum Derived {
     },
     /// STEWARD_ASSERTION.
     Assertion {
-        /// Its number.
-        number: u32,
+        /// The number of its leaf.
+        number: u64,
         /// Its kind.
         kind: &'static str,
         /// Whom or what it is about.
@@ -163,8 +163,8 @@ pub enum Derived {
         reason: String,
         /// Who approved it, if somebody had to.
         approver: Option<String>,
-        /// The assertion that it revokes.
-        revokes: Option<u32>,
+        /// The number of the leaf of the assertion that it revokes.
+        revokes: Option<u64>,
     },
     /// RULESET_CHANGE.
     RulesetChange {

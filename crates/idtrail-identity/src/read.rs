@@ -114,7 +114,7 @@ pub struct Link {
     /// Observations, latest recorded first, at most 8.
     pub evidence: Vec<Evidence>,
     /// The assertions that say so.
-    pub assertions: Vec<u32>,
+    pub assertions: Vec<u64>,
 }
 
 /// A link that was refused.
@@ -438,10 +438,10 @@ impl State {
         entries.into_iter().take(max).map(|(&edge, entry)| self.refused(edge, entry)).collect()
     }
 
-    fn assertions_between(&self, a: u32, b: u32) -> Vec<u32> {
+    fn assertions_between(&self, a: u32, b: u32) -> Vec<u64> {
         use crate::assertion::Mark;
-        let records = self.assertions.iter().enumerate();
-        let about = records.filter(|(_, record)| {
+        let records = self.assertions.iter();
+        let about = records.filter(|record| {
             !record.revoked
                 && match &record.mark {
                     Mark::Same(left, right) => [*left, *right] == [a, b] || [*left, *right] == [b, a],
@@ -451,7 +451,7 @@ impl State {
                     _ => false,
                 }
         });
-        about.map(|(number, _)| number as u32).collect()
+        about.map(|record| record.index).collect()
     }
 
     /// Returns a customer as it was at a time, by what is known today: the identifiers that were its own then, and the

@@ -6,6 +6,8 @@
 //!
 //! What it must never do: hold anything of the person who was erased.
 
+use std::collections::BTreeSet;
+
 use idtrail_event::GlobalCustomerId;
 
 use crate::arena::NONE;
@@ -14,8 +16,10 @@ use crate::commit::Step;
 use crate::erase::Reassertion;
 use crate::error::IdentityError;
 use crate::event::{Derived, SplitCause, Trigger};
-use crate::model::{Actor, Home, IdSource, Identifier, IdentifierState, ObservationId, Recorded};
-use crate::store::{Kept, State, node_flag, observation_flag, seconds};
+use crate::model::{
+    Actor, Home, IdSource, Identifier, IdentifierState, ObservationId, Recorded, StateReason,
+};
+use crate::store::{Kept, Node, State, node_flag, observation_flag, seconds};
 
 /// Identifiers on one side of a fact that keeps two sides apart; more become several facts.
 const SIDE_MAX: usize = 64;
@@ -52,7 +56,7 @@ impl Reassertion {
                 (!left.is_empty() && !right.is_empty()).then_some(Self::Apart(left, right))
             }
             Self::Link { ends, .. } => ends.iter().all(stays).then(|| self.clone()),
-            Self::Ambiguous(observation) | Self::Probable(observation) => {
+            Self::Ambiguous(observation) | Self::Probable(observation) | Self::Severed(observation, _) => {
                 (!observations(observation)).then(|| self.clone())
             }
         }
@@ -95,12 +99,11 @@ impl State {
 
     /// Takes facts over that were said again. What they name and is not known is passed over.
     pub fn reassert(&mut self, facts: &[Reassertion], at: Recorded, ids: &mut dyn IdSource) -> Reasserted {
-        let number = self.assertions.len() as u32;
         let mut step = Step::new(at, ids);
         step.trigger = Trigger::Steward;
         step.cause = SplitCause::Erasure;
         step.events.push(Derived::Assertion {
-            number,
+            number: at.index.get(),
             kind: "REASSERT",
             subjects: Vec::new(),
             actor: Actor::System,
@@ -111,9 +114,16 @@ impl State {
         // Each leaf has one number, whatever it says and whatever of that is still known.
         self.pass_assertion(at);
         let mut seeds = Vec::new();
+        let mut severed = BTreeSet::new();
         for fact in facts {
-            self.take_fact(fact, at, &mut seeds);
+            match fact {
+                Reassertion::Severed(observation, places) => {
+                    self.sever(observation, places, &mut severed, &mut seeds);
+                }
+                fact => self.take_fact(fact, at, &mut seeds),
+            }
         }
+        self.forget_severed(severed, &mut seeds);
         seeds.sort_unstable();
         seeds.dedup();
         if !seeds.is_empty() {
@@ -194,7 +204,103 @@ impl State {
             }
             Reassertion::Ambiguous(observation) => self.doubt(observation, observation_flag::ORPHANED),
             Reassertion::Probable(observation) => self.doubt(observation, observation_flag::DOUBTED),
+            // Taken by the caller, which forgets all of them together.
+            Reassertion::Severed(..) => {}
         }
+    }
+
+    /// Takes what stands at some places out of an observation: nobody stands in its place. Gathers whose places they were.
+    fn sever(
+        &mut self,
+        observation: &ObservationId,
+        places: &[u16],
+        severed: &mut BTreeSet<u32>,
+        seeds: &mut Vec<u32>,
+    ) {
+        let Some(number) = self.find_observation(observation) else { return };
+        let record = self.observations.at(number);
+        let range = record.first..record.first + u32::from(record.count);
+        let mut here: Vec<u32> = self.incidences_of(number).map(|seen| seen.node).collect();
+        let mut lost = Vec::new();
+        for at in range {
+            let seen = self.incidences.at(at);
+            let node = seen.node;
+            if !places.contains(&seen.place) || self.nodes.at(node).state == IdentifierState::Retired {
+                continue;
+            }
+            let kind = self.nodes.at(node).kind;
+            let posts: Vec<u32> = self.posts_of(node).filter(|&post| post != at).collect();
+            self.nodes.at_mut(node).posts = NONE;
+            for &post in posts.iter().rev() {
+                let next = std::mem::replace(&mut self.nodes.at_mut(node).posts, post);
+                self.incidences.at_mut(post).next = next;
+            }
+            let nobody = self.add_nobody(kind);
+            let incidence = self.incidences.at_mut(at);
+            (incidence.node, incidence.next) = (nobody, NONE);
+            lost.push(node);
+        }
+        here.sort_unstable();
+        here.dedup();
+        for &node in &lost {
+            for &other in here.iter().filter(|&&other| other != node) {
+                if let Some(edge) = self.find_edge(node, other) {
+                    self.recount(edge);
+                }
+            }
+        }
+        seeds.extend(here);
+        severed.extend(lost);
+    }
+
+    /// Forgets identifiers that nothing names any more. Customers whose ids lived there are named anew.
+    fn forget_severed(&mut self, severed: BTreeSet<u32>, seeds: &mut Vec<u32>) {
+        let gone: BTreeSet<u32> =
+            severed.into_iter().filter(|&node| self.nodes.at(node).posts == NONE).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for &node in &gone {
+            seeds.extend(self.edges_of(node).map(|edge| self.edges.at(edge).other(node)));
+            let anchored = self.sliced_from.range((node, 0)..=(node, u32::MAX));
+            seeds.extend(anchored.map(|(_, sliced)| *sliced));
+            let mut ids = self.more_homes.get(&node).cloned().unwrap_or_default();
+            ids.push(self.nodes.at(node).home);
+            let cluster = self.nodes.at(node).cluster;
+            let members: Vec<u32> = match cluster {
+                NONE => Vec::new(),
+                cluster if ids.contains(&cluster) => self.members_of(cluster).collect(),
+                _ => vec![node],
+            };
+            for &member in &members {
+                self.leave_cluster(member);
+            }
+            seeds.extend(members);
+            for id in ids.into_iter().filter(|&id| id != NONE) {
+                self.merge_times.remove(&id);
+                self.moves.remove(&id);
+            }
+        }
+        self.forget_nodes(&gone);
+        seeds.retain(|node| !gone.contains(node));
+    }
+
+    /// Adds what stands where an erased person's identifier stood: it is found by nothing and says nothing.
+    fn add_nobody(&mut self, kind: u16) -> u32 {
+        self.nodes.push(Node {
+            token: [0; 32],
+            kind,
+            state: IdentifierState::Retired,
+            reason: StateReason::Erased,
+            flags: 0,
+            cluster: NONE,
+            next: NONE,
+            home: NONE,
+            posts: NONE,
+            edges: NONE,
+            history: NONE,
+            first_s: u32::MAX,
+        })
     }
 
     fn usable(&self, identifier: &Identifier) -> Option<u32> {

@@ -23,6 +23,7 @@ use crate::table::hash_bytes;
 #[derive(Clone, Copy)]
 struct Here {
     node: u32,
+    place: u16,
     assurance: u8,
     fresh: bool,
     /// It was not known to be seen as early as this, so limits within a window may hold no more.
@@ -125,7 +126,7 @@ impl State {
     /// Finds or adds the identifiers of an observation, each once, and unites those that are the same value.
     fn take_in(&mut self, observation: &Observation, time_s: u32, united: &mut United) -> Vec<Here> {
         let mut here: Vec<Here> = Vec::with_capacity(observation.sightings.len());
-        for seen in &observation.sightings {
+        for (place, seen) in (0..).zip(&observation.sightings) {
             let kind = seen.identifier.kind.number();
             let token = *seen.identifier.token.as_bytes();
             let mut all = Vec::with_capacity(1 + seen.aliases.len());
@@ -176,7 +177,7 @@ impl State {
             let assurance = seen.assurance.level();
             match here.iter_mut().find(|earlier| earlier.node == node) {
                 Some(before) => before.assurance = before.assurance.max(assurance),
-                None => here.push(Here { node, assurance, fresh, earlier }),
+                None => here.push(Here { node, place, assurance, fresh, earlier }),
             }
         }
         here
@@ -206,6 +207,7 @@ impl State {
                 next,
                 assurance: seen.assurance,
                 state: IdentifierState::Active,
+                place: seen.place,
             });
             self.nodes.at_mut(seen.node).posts = at;
         }

@@ -22,7 +22,7 @@ use crate::store::{
 };
 use crate::table::hash_bytes;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 type Out = Encoder<Vec<u8>>;
 type In<'b> = Decoder<'b>;
@@ -125,7 +125,7 @@ records! {
     Node 12 { token, kind, state, reason, flags, cluster, next, home, posts, edges, history, first_s }
     Edge 7 { ends, next, support, first_s, last_s, assurance, flags }
     ObservationRecord 11 { id, time_ms, index, first, believed, count, candidates, outcome, tier, rule, flags }
-    Incidence 5 { node, observation, next, assurance, state }
+    Incidence 6 { node, observation, next, assurance, state, place }
     IdRecord 9 { id, created, merged, merged_ordinal, flags, home, members, size, left }
     Change 5 { node, previous, index, next_of_node, next_of_id }
     AliasToken 3 { token, kind, node }

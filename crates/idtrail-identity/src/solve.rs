@@ -10,14 +10,19 @@
 //! happens in one connected part does not depend on another. Weaker links never unite two customers that both have
 //! stronger identifiers.
 
+mod claims;
+mod guard;
+
 use std::cmp::Reverse;
 
 use crate::arena::NONE;
-use crate::judge::{Claim, Verdict, judge};
+use crate::judge::{Claim, Verdict};
 use crate::model::{Guard, IdentifierState, StateReason};
 use crate::region::{NumberMap, Region};
 use crate::ruleset::{Class, TypeRule};
 use crate::store::{Slice, State, edge_flag, node_flag};
+
+pub(crate) use self::guard::exceeds;
 
 /// An owner: a root in the region, or a customer outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,139 +225,6 @@ impl<'a> Solver<'a> {
         self.join_slices();
     }
 
-    /// Returns what a mark or a type says, whatever the evidence.
-    fn forced(&self, node: u32) -> Option<Ruling> {
-        let record = self.state.nodes.at(node);
-        if record.flags & node_flag::BANNED != 0 {
-            return Some(Ruling::Shared(IdentifierState::Blocked, StateReason::Steward));
-        }
-        if record.flags & node_flag::MARKED != 0 {
-            return Some(Ruling::Shared(IdentifierState::Shared, StateReason::Steward));
-        }
-        if record.state == IdentifierState::Retired {
-            return Some(Ruling::Shared(IdentifierState::Retired, record.reason));
-        }
-        if self.kind(node).joint {
-            return Some(Ruling::Shared(IdentifierState::Shared, StateReason::Joint));
-        }
-        let slices = self.state.transfers.get(&node)?;
-        Some(Ruling::Sliced(transfer_slices(slices)))
-    }
-
-    /// Returns the owners that claim an identifier, through edges to stronger classes (or, with `peers`, to attached
-    /// identifiers of its own class). Stops early when there are more than a switchboard has.
-    fn claims(&self, node: u32, class: Class, peers: bool) -> Vec<Claim<Owner>> {
-        let mut claims: Vec<Claim<Owner>> = Vec::new();
-        for edge in self.state.edges_of(node) {
-            let record = self.state.edges.at(edge);
-            if !record.is_evidence() {
-                continue;
-            }
-            let other = record.other(node);
-            let other_class = self.state.class(other);
-            if if peers { other_class != class } else { other_class <= class } {
-                continue;
-            }
-            let owner = match self.region.local.get(&other) {
-                Some(&place) => match self.ruling(place) {
-                    Some(Ruling::Shared(..) | Ruling::Sliced(_)) => continue,
-                    _ if peers && !self.direct.get(place as usize).copied().unwrap_or(false) => continue,
-                    _ => Owner::Inside(self.root(place)),
-                },
-                None => {
-                    let there = self.state.nodes.at(other);
-                    if there.state != IdentifierState::Active
-                        || there.cluster == NONE
-                        || there.flags & node_flag::SLICED != 0
-                        || (peers && there.flags & node_flag::DIRECT == 0)
-                    {
-                        continue;
-                    }
-                    Owner::Outside(there.cluster)
-                }
-            };
-            let anchor_token = self.state.nodes.at(other).token;
-            let asserted = record.flags & edge_flag::SAME != 0;
-            match claims.iter_mut().find(|claim| claim.owner == owner) {
-                Some(claim) => {
-                    let best = self.rank(claim.edge);
-                    claim.support = claim.support.saturating_add(record.support);
-                    claim.first_s = claim.first_s.min(record.first_s);
-                    claim.last_s = claim.last_s.max(record.last_s);
-                    claim.asserted |= asserted;
-                    if self.rank(edge) < best {
-                        (claim.edge, claim.anchor) = (edge, other);
-                    }
-                    claim.anchor_token = claim.anchor_token.min(anchor_token);
-                }
-                None => claims.push(Claim {
-                    owner,
-                    support: record.support,
-                    first_s: record.first_s,
-                    last_s: record.last_s,
-                    asserted,
-                    edge,
-                    anchor: other,
-                    anchor_token,
-                }),
-            }
-            if claims.len() > self.state.rules.set.fanout_max as usize {
-                break;
-            }
-        }
-        claims
-    }
-
-    fn judge(&self, node: u32, class: Class, peers: bool) -> Verdict<Owner> {
-        let claims = self.claims(node, class, peers);
-        judge(claims, self.kind(node), &self.state.rules.set, |from, to, least| {
-            self.state.silence(node, from, to, least)
-        })
-    }
-
-    /// Tells whether an identifier without owner was seen with too many of one type of its own class.
-    fn is_hub(&self, node: u32, class: Class) -> bool {
-        let max = self.state.rules.set.fanout_max;
-        let mut counts: Vec<(u16, u32)> = Vec::new();
-        for edge in self.state.edges_of(node) {
-            let record = self.state.edges.at(edge);
-            let other = record.other(node);
-            let kind = self.state.nodes.at(other).kind;
-            if record.support == 0
-                || self.state.class(other) != class
-                || self.state.rules.known(kind).ephemeral
-            {
-                continue;
-            }
-            match counts.iter_mut().find(|(counted, _)| *counted == kind) {
-                Some((_, count)) => {
-                    *count += 1;
-                    if *count > max {
-                        return true;
-                    }
-                }
-                None => counts.push((kind, 1)),
-            }
-        }
-        false
-    }
-
-    /// Judges an identifier at the border of the region by everything it was seen with, inside and outside.
-    fn judge_border(&self, node: u32, class: Class) -> Ruling {
-        if let Some(forced) = self.forced(node) {
-            return forced;
-        }
-        let verdict = match self.judge(node, class, false) {
-            Verdict::Free if self.is_hub(node, class) => Verdict::Shared(StateReason::Fanout),
-            Verdict::Free => self.judge(node, class, true),
-            verdict => verdict,
-        };
-        match verdict {
-            Verdict::Shared(reason) => Ruling::Shared(IdentifierState::Shared, reason),
-            _ => Ruling::Links,
-        }
-    }
-
     fn slices(&self, slices: &[(Claim<Owner>, u32)]) -> Ruling {
         let ends = slices.iter().skip(1).map(|(_, from)| *from).chain([u32::MAX]);
         let slices = slices.iter().zip(ends);
@@ -549,74 +421,6 @@ impl<'a> Solver<'a> {
         Ok(())
     }
 
-    fn guard(&self, a: u32, b: u32) -> Result<(), Guard> {
-        let (left, right) = (self.members(a), self.members(b));
-        let rules = &self.state.rules.set;
-        if left.len() + right.len() > rules.cluster_members_max as usize {
-            return Err(Guard::G5);
-        }
-        let all = || left.iter().chain(right).map(|&place| self.node(place));
-        let mut identifiers = 0_u32;
-        // By type: first sightings.
-        let mut kinds: Vec<(u16, Vec<u32>)> = Vec::new();
-        for node in all() {
-            let record = self.state.nodes.at(node);
-            let kind = self.kind(node);
-            if kind.ephemeral {
-                continue;
-            }
-            identifiers += 1;
-            if kind.max_per_cluster == u32::MAX {
-                continue;
-            }
-            match kinds.iter_mut().find(|(code, _)| *code == record.kind) {
-                Some((_, times)) => times.push(record.first_s),
-                None => kinds.push((record.kind, vec![record.first_s])),
-            }
-        }
-        for (code, mut times) in kinds {
-            let kind = self.state.rules.known(code);
-            if exceeds(&mut times, kind) {
-                return Err(if kind.class == Class::StrongUnique { Guard::G1 } else { Guard::G2 });
-            }
-        }
-        if identifiers > rules.cluster_identifiers_max {
-            return Err(Guard::G5);
-        }
-        if !self.state.apart.is_empty() {
-            let mut sides: Vec<(u32, bool)> =
-                all().filter_map(|node| self.state.apart.get(&node)).flatten().copied().collect();
-            sides.sort_unstable();
-            sides.dedup();
-            if sides.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
-                return Err(Guard::G3);
-            }
-        }
-        if !self.state.held.is_empty() && (self.holds_against(left, right) || self.holds_against(right, left))
-        {
-            return Err(Guard::G4);
-        }
-        Ok(())
-    }
-
-    /// Tells whether a hold on the left side keeps a known customer of the right side away. An identifier that passed
-    /// from one owner to another is nobody's part in this: no customer comes or goes with it.
-    fn holds_against(&self, left: &[u32], right: &[u32]) -> bool {
-        let own = |place: &&u32| !matches!(self.ruling(**place), Some(Ruling::Sliced(_)));
-        let holds =
-            left.iter().filter(own).filter_map(|&place| self.state.held.get(&self.node(place))).flatten();
-        let mut holds: Vec<u32> = holds.copied().collect();
-        holds.sort_unstable();
-        holds.dedup();
-        holds.iter().any(|hold| {
-            right.iter().filter(own).any(|&place| {
-                let node = self.node(place);
-                self.state.nodes.at(node).home != NONE
-                    && !self.state.held.get(&node).is_some_and(|its| its.contains(hold))
-            })
-        })
-    }
-
     fn finish(self) -> Solution {
         let mut parts: Vec<Vec<u32>> = Vec::new();
         for (place, members) in self.members.iter().enumerate() {
@@ -633,34 +437,4 @@ impl<'a> Solver<'a> {
         let rulings = self.rulings.into_iter().map(|ruling| ruling.unwrap_or(Ruling::Links)).collect();
         Solution { rulings, direct: self.direct, contested: self.contested, parts, rejected: self.rejected }
     }
-}
-
-/// Tells whether first sightings of one type exceed its limit within any window.
-pub(crate) fn exceeds(times: &mut [u32], kind: &TypeRule) -> bool {
-    let max = kind.max_per_cluster as usize;
-    if times.len() <= max {
-        return false;
-    }
-    let Some(days) = kind.window_days else { return true };
-    times.sort_unstable();
-    let window = days.saturating_mul(86_400);
-    times.windows(max + 1).any(|span| match (span.first(), span.last()) {
-        (Some(first), Some(last)) => last - first < window,
-        _ => false,
-    })
-}
-
-/// Returns the owners that transfers name, in order of time.
-fn transfer_slices(transfers: &[(u32, u32, u32)]) -> Vec<Slice> {
-    let mut sorted = transfers.to_vec();
-    sorted.sort_unstable();
-    let mut slices: Vec<Slice> = Vec::new();
-    for (at_s, from, to) in sorted {
-        match slices.last_mut() {
-            Some(before) => before.to_s = at_s,
-            None => slices.push(Slice { anchor: from, from_s: 0, to_s: at_s }),
-        }
-        slices.push(Slice { anchor: to, from_s: at_s, to_s: u32::MAX });
-    }
-    slices
 }

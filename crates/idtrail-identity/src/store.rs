@@ -155,6 +155,8 @@ pub(crate) struct Incidence {
     pub(crate) assurance: u8,
     /// The state of the identifier when it was decided upon.
     pub(crate) state: IdentifierState,
+    /// Where it stood in the source's list.
+    pub(crate) place: u16,
 }
 
 /// A global id.

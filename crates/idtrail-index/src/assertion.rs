@@ -62,7 +62,6 @@ pub fn from_json(value: &Value) -> Result<AssertionKind, &'static str> {
         },
         Some("REVOKE") => {
             let number = value.get("assertionId").and_then(Value::as_u64);
-            let number = number.and_then(|number| u32::try_from(number).ok());
             Ok(AssertionKind::Revoke(number.ok_or("assertionId")?))
         }
         _ => Err("kind"),

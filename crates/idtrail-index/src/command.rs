@@ -196,7 +196,7 @@ impl Command {
     ) -> (Self, Slip) {
         let Resolution { event, channel, time_ms, sightings } = request;
         let seen = Seen { time_ms, sightings, named: None, asked: true };
-        let beside = Hasher::observed(&seen.to_json());
+        let beside = seen.encode();
         let content = hasher.content(&beside);
         let interaction = event.get("interactionId").and_then(Value::as_str);
         let keys = Keys {

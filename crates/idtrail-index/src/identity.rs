@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idtrail_event::{
-    Dedupe, DedupeKind, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, OpenLeaf, Outline,
-    SourceCode,
+    Dedupe, DedupeKind, EncodedEvent, EventId, GlobalCustomerId, IdentifierToken, IdentifierType, Item,
+    OpenLeaf, Outline, SourceCode,
 };
 use idtrail_identity::assertion::{AssertionKind, Subject};
 use idtrail_identity::erase::{Erasure, Reassertion};
@@ -31,7 +31,7 @@ use idtrail_identity::{
     Sighting, State,
 };
 use idtrail_tlog::LogIndex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::command::OWN_SYSTEM;
 use crate::facts::{Hasher, Key};
@@ -147,7 +147,7 @@ impl Seen {
         Self { time_ms, sightings, named, asked: false }
     }
 
-    /// Reads what was resolved from where [`Seen::to_json`] wrote it.
+    /// Reads what was resolved from where [`Seen::encode`] wrote it.
     pub(crate) fn of_json(value: &Value) -> Option<Self> {
         let token = |value: &Value| IdentifierToken::try_from(value.as_str()?).ok();
         let sighting = |value: &Value| {
@@ -168,22 +168,27 @@ impl Seen {
         Some(Self { time_ms: value.get("timeMs")?.as_u64()?, sightings, named: None, asked: true })
     }
 
-    /// Writes what was resolved, for the leaf.
-    pub(crate) fn to_json(&self) -> Value {
-        let sightings = self.sightings.iter().map(|seen| {
-            let mut json = json!({
-                "type": seen.identifier.kind.number(),
-                "token": seen.identifier.token.to_string(),
-                "assurance": seen.assurance.level(),
-            });
-            if let (Some(members), false) = (json.as_object_mut(), seen.aliases.is_empty()) {
-                let aliases = seen.aliases.iter().map(ToString::to_string).collect::<Vec<_>>();
-                members.insert("aliases".to_owned(), aliases.into());
-            }
-            json
-        });
-        json!({ "timeMs": self.time_ms, "sightings": sightings.collect::<Vec<_>>() })
+    /// Encodes what was resolved beside an event that is empty yet, for the leaf.
+    pub(crate) fn encode(&self) -> EncodedEvent {
+        let sightings = Item::List(self.sightings.iter().map(sighting_item).collect());
+        let members = vec![("timeMs", Item::Number(self.time_ms)), ("sightings", sightings)];
+        EncodedEvent::beside(OBSERVATION_MEMBER, &Item::Object(members))
     }
+}
+
+fn token_item(token: &IdentifierToken) -> Item<'_> {
+    Item::Hex(token.as_bytes())
+}
+
+fn sighting_item(seen: &Sighting) -> Item<'_> {
+    let mut members = Vec::with_capacity(4);
+    members.push(("type", Item::Number(u64::from(seen.identifier.kind.number()))));
+    members.push(("token", token_item(&seen.identifier.token)));
+    if !seen.aliases.is_empty() {
+        members.push(("aliases", Item::List(seen.aliases.iter().map(token_item).collect())));
+    }
+    members.push(("assurance", Item::Number(u64::from(seen.assurance.level()))));
+    Item::Object(members)
 }
 
 /// Makes the global ids of one leaf. The first one is the leaf's own subject if nobody has it yet.

@@ -100,6 +100,29 @@ impl Statement {
         EncodedEvent::of(&json!({ "auditEvent": { "reason": self.reason() }, member: beside }))
     }
 
+    /// Writes what a person states, to be read back by [`Statement::from_json`] before it has a leaf.
+    pub fn to_json(&self) -> Value {
+        let (member, beside) = self.beside();
+        let approver = match self {
+            Self::Assertion(assertion) => assertion.approver.clone(),
+            Self::Ruleset(change) => change.approver.clone(),
+            Self::Reassert(_) => None,
+        };
+        json!({ "reason": self.reason(), "approver": approver, member: beside })
+    }
+
+    /// Reads what a person states from where [`Statement::to_json`] wrote it.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (reason, approver) = (text("reason")?, text("approver"));
+        if let Some(ruleset) = value.get(RULESET_MEMBER) {
+            let ruleset = serde_json::from_value(ruleset.clone()).ok()?;
+            return Some(Self::Ruleset(Box::new(RulesetChange { ruleset, reason, approver })));
+        }
+        let kind = from_json(value.get(ASSERTION_MEMBER)?).ok()?;
+        Some(Self::Assertion(Assertion { kind, actor: Actor::Steward, reason, approver }))
+    }
+
     /// Reads a statement from its leaf.
     pub(crate) fn of_leaf(leaf: &OpenLeaf) -> Option<Self> {
         let event = leaf.body.get("auditEvent")?;
@@ -174,6 +197,9 @@ fn fact_json(fact: &Reassertion) -> Value {
         }),
         Reassertion::Ambiguous(id) => json!({ "fact": "AMBIGUOUS", "observationId": id.to_string() }),
         Reassertion::Probable(id) => json!({ "fact": "PROBABLE", "observationId": id.to_string() }),
+        Reassertion::Severed(id, places) => {
+            json!({ "fact": "SEVERED", "observationId": id.to_string(), "places": places })
+        }
     }
 }
 
@@ -204,6 +230,11 @@ fn fact(value: &Value) -> Option<Reassertion> {
         }),
         "AMBIGUOUS" => observation().map(Reassertion::Ambiguous),
         "PROBABLE" => observation().map(Reassertion::Probable),
+        "SEVERED" => {
+            let place = |value: &Value| value.as_u64().and_then(|place| u16::try_from(place).ok());
+            let places = value.get("places")?.as_array()?.iter().map(place).collect::<Option<Vec<_>>>()?;
+            Some(Reassertion::Severed(observation()?, places))
+        }
         _ => None,
     }
 }

@@ -201,6 +201,16 @@ impl Running {
         Arc::try_unwrap(answers).unwrap().into_inner().unwrap()
     }
 
+    /// Hands a command over to a disk that may stop: `None` if it was not answered.
+    fn try_submit(&mut self, command: Command) -> Option<Answer<Refusal>> {
+        let answer = Arc::new(Mutex::new(None));
+        let kept = Arc::clone(&answer);
+        let reply = Box::new(move |outcome: Result<_, _>| *kept.lock().unwrap() = outcome.ok());
+        let group = vec![Submission { command, reply }];
+        self.core.lock().unwrap().step(group).ok()?;
+        answer.lock().unwrap().take()
+    }
+
     fn command(&self, installation: &Installation, body: &Value, id: Option<&str>) -> Command {
         let event = validate(body.clone(), &Rules::default(), installation.clock.wall_ms()).unwrap();
         let id = id.map_or(Dedupe::CONTENT, |id| Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned());

@@ -330,12 +330,15 @@ pub fn duplicate_of<'a>(
 }
 
 /// Tells whether an erasure must wait: a request of the same person for their data is not answered yet, and would find
-/// nothing afterwards.
+/// nothing afterwards; or nobody has fetched the copy, and the erasure would end its link.
 pub fn waits_for_access<'a>(cases: impl IntoIterator<Item = &'a Case>, erasure: &Case) -> bool {
     let key = erasure.received.duplicate_key;
     let reads = |case: &&Case| case.kind().is_reading() && case.received.duplicate_key == key;
     erasure.kind() == Kind::Erasure
-        && cases
-            .into_iter()
-            .any(|case| reads(&case) && !case.state.is_closed() && case.delivery.package.is_none())
+        && cases.into_iter().any(|case| reads(&case) && !case.state.is_closed() && is_wanted(case))
+}
+
+/// Tells whether the copy of a request that is open is still to be made or to be fetched for the first time.
+fn is_wanted(case: &Case) -> bool {
+    case.delivery.package.is_none() || (case.delivery.fetches == 0 && case.state != State::LinkExpired)
 }

@@ -98,7 +98,7 @@ codes! {
         "What is there already does not agree with the request; `detail` says what and what to do. Most often an event with the same idempotency key or event id, but other content, is already in the log: the first one stays, this one was set aside. Give each event an id of its own and send the identical content when you repeat it.";
     /// It was there, and is no longer.
     Gone = "gone", GONE, false, "No longer there",
-        "What this address led to was there for a time or a number of fetches, and that has ended. Ask whoever gave you the address for another one.";
+        "What this address led to was there for a time or a number of fetches, and that has ended; or it was a customer who was erased. Ask whoever gave you the address of a package for another one.";
     /// The body is too long.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, false, "Too large",
         "The body or one of its events is longer than allowed. `detail` states the limit and the size, in bytes. Send less, or split a batch.";

@@ -69,6 +69,8 @@ fn the_tables_are_those_of_the_format() {
         (97, "DSR_EXPIRED"),
         (98, "DSR_DEADLINE_ALARM"),
         (99, "DSR_STRAGGLER"),
+        (112, "DSR_SCHEDULE_SET"),
+        (113, "DSR_SCHEDULE_ENDED"),
     ];
     assert_eq!(types, expected.map(|(code, name)| (code, name.to_owned())));
     for code in TypeCode::ALL {

@@ -102,7 +102,7 @@ pub(crate) fn assertion() -> impl Strategy<Value = AssertionKind> {
             AssertionKind::Transfer { identifier, from, to, at_ms: day * DAY_MS }
         }),
         2 => (0..40_u32).prop_map(|number| AssertionKind::Withdraw(observation(number, 0, Vec::new()).id)),
-        3 => (0..12_u32).prop_map(AssertionKind::Revoke),
+        3 => (0..30_u64).prop_map(AssertionKind::Revoke),
     ]
 }
 

@@ -10,6 +10,7 @@ mod histories;
 mod invariants;
 #[cfg(test)]
 mod normal_forms;
+mod numbered;
 mod rotation;
 #[cfg(test)]
 mod scenarios;

@@ -178,7 +178,7 @@ proptest! {
 
     /// P17 and no panic: whatever comes in, nothing of it comes out in an error or in debug output.
     #[test]
-    fn nothing_of_a_value_is_shown(value in "\\PC{4,40}|[+0-9 ()a-z@.:;=-]{4,40}", kind in 0..12_u16) {
+    fn p17_nothing_of_a_value_is_shown(value in "\\PC{4,40}|[+0-9 ()a-z@.:;=-]{4,40}", kind in 0..12_u16) {
         let raw = Raw { kind: IdentifierType::new(kind), value: &value, region: Some("US"), namespace: Some("crm") };
         let shown = match normaliser().normalise(raw) {
             Ok(normal) => format!("{normal:?}"),

@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn another_pepper_changes_nobody(
+    fn p22_another_pepper_changes_nobody(
         contacts in prop::collection::vec((0..6_u8, prop::option::of(0..5_u8)), 1..40),
         cuts in (0..40_usize, 0..40_usize),
     ) {

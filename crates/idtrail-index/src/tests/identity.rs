@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::Resolution;
 use crate::identity::{hashed, reference};
+use crate::slip::Slip;
 use crate::statement::{RulesetChange, Statement, reassertions};
 
 fn hash(number: u8) -> String {
@@ -43,13 +44,17 @@ impl Running {
         }
     }
 
-    fn resolve(&mut self, sightings: Vec<Sighting>, id: &str) -> Answer<Refusal> {
+    fn question(&self, sightings: Vec<Sighting>, id: &str) -> (Command, Slip) {
         let event = json!({ "timestamp": "2023-10-27T15:00:00Z", "interactionId": "i-9" });
         let Value::Object(event) = event else { unreachable!() };
         let request =
             Resolution { event, channel: ChannelCode::VOICE, time_ms: 1_698_418_800_000, sightings };
         let dedupe = Dedupe::text(DedupeKind::IDEMPOTENCY_KEY, id).into_owned();
-        let (command, slip) = Command::resolve(&self.hasher, request, "crm", None, dedupe);
+        Command::resolve(&self.hasher, request, "crm", None, dedupe)
+    }
+
+    fn resolve(&mut self, sightings: Vec<Sighting>, id: &str) -> Answer<Refusal> {
+        let (command, slip) = self.question(sightings, id);
         let answer = self.submit(vec![command]).pop().unwrap();
         // Only a new decision is written down.
         assert_eq!(slip.read().is_some(), matches!(answer, Answer::Appended { .. }));
@@ -264,4 +269,103 @@ proptest! {
         let rebuilt = installation.start();
         prop_assert_eq!(live, rebuilt.snapshot(), "seed {}", seed);
     }
+}
+
+/// How far a crash lets the disk get, and what of it survives.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Killed,
+    LosingAll,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// P21: whatever was answered before a crash, at whichever of its steps the disk stopped, is there after it, and its
+    /// customer has the id that was answered; the question that was cut short is decided once it is asked again.
+    #[test]
+    fn p21_what_was_answered_before_a_crash_is_answered_alike_after_it(
+        seed in 1_000_u64..2_000,
+        asked in proptest::collection::vec((0_u8..5, 0_u8..5), 2..14),
+        stop in 0_u64..64,
+        cut in prop_oneof![Just(Cut::Killed), Just(Cut::LosingAll)],
+    ) {
+        use idtrail_sim::Count;
+        let installation = Installation::new(seed);
+        let mut running = installation.start();
+        installation.disk.reset_counts();
+        installation.disk.crash_at(Count::Mutating, stop);
+        let seen = |(phone, account): (u8, u8)| {
+            let one = |kind, number: u8, level| {
+                let assurance = Assurance::try_from(level).unwrap();
+                (number > 0).then(|| Sighting::new(kind, IdentifierToken::new([number; 32]), assurance))
+            };
+            let found = [one(IdentifierType::PHONE, phone, 1), one(IdentifierType::ACCOUNT, account, 3)];
+            found.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let mut answered = Vec::new();
+        for (number, &pair) in asked.iter().enumerate() {
+            let (command, slip) = running.question(seen(pair), &format!("q-{number}"));
+            let Some(Answer::Appended { first, .. }) = running.try_submit(command) else { break };
+            answered.push((first, slip.read().unwrap()));
+        }
+        let live = running.snapshot();
+        drop(running);
+        match cut {
+            Cut::Killed => installation.disk.kill(),
+            Cut::LosingAll => installation.disk.crash_losing_all(),
+        }
+        installation.disk.clear_faults();
+        let mut running = installation.start();
+        for (first, said) in &answered {
+            let leaf = open(&running.keyring, *first, &running.reader().entry(*first).unwrap()).unwrap().leaf;
+            prop_assert_eq!(leaf.subject, Some(said.gcid), "seed {} stop {}", seed, stop);
+            let identity = &leaf.body["auditEvent"]["identity"];
+            prop_assert_eq!(&identity["outcome"], said.outcome.name());
+            prop_assert_eq!(&identity["tier"], said.tier.name());
+        }
+        if answered.len() == asked.len() {
+            prop_assert_eq!(live, running.snapshot());
+        }
+        // Asked again, everything is answered by the leaf it had, or decided for the first time.
+        for (number, &pair) in asked.iter().enumerate() {
+            let again = running.resolve_any(seen(pair), &format!("q-{number}"));
+            if let Some((first, _)) = answered.get(number) {
+                prop_assert!(matches!(again, Answer::Existing(index) if index == *first), "{:?}", again);
+            }
+        }
+        running.identity.read(|state| state.check().unwrap());
+    }
+}
+
+impl Running {
+    /// As `resolve`, also for a question that was asked before.
+    fn resolve_any(&mut self, sightings: Vec<Sighting>, id: &str) -> Answer<Refusal> {
+        let (command, _) = self.question(sightings, id);
+        self.submit(vec![command]).pop().unwrap()
+    }
+}
+
+#[test]
+fn what_was_resolved_is_encoded_as_its_json_is() {
+    use idtrail_event::{EncodedEvent, IdentifierToken, IdentifierType};
+    use idtrail_identity::{Assurance, Sighting};
+
+    let token = |byte| IdentifierToken::new([byte; 32]);
+    let mut known = Sighting::new(IdentifierType::PHONE, token(1), Assurance::NETWORK);
+    known.aliases = vec![token(0), token(0xff)];
+    let new = Sighting::new(IdentifierType::new(300), token(0xa0), Assurance::VERIFIED);
+    let seen = crate::identity::Seen {
+        time_ms: 1_700_000_000_000,
+        sightings: vec![known, new],
+        named: None,
+        asked: true,
+    };
+    let json = json!({ "auditEvent": {}, "observation": { "timeMs": 1_700_000_000_000_u64, "sightings": [
+        { "type": 1, "token": "01".repeat(32), "assurance": Assurance::NETWORK.level(),
+          "aliases": ["00".repeat(32), "ff".repeat(32)] },
+        { "type": 300, "token": "a0".repeat(32), "assurance": Assurance::VERIFIED.level() },
+    ] } });
+    assert!(seen.encode() == EncodedEvent::of(&json));
+    assert_eq!(crate::identity::Seen::of_json(&json["observation"]), Some(seen));
 }

@@ -262,6 +262,8 @@ fn a_repeated_request_attaches_and_an_erasure_waits_for_the_copy() {
     assert_eq!(access.case().attached, 1);
     access.verify();
     access.say("dpo-1", Command::Review(hash(1), 0)).unwrap();
+    assert!(waits_for_access([access.case()], erasing.case()), "nobody has fetched the copy");
+    access.say("desk", Command::Fetch).unwrap();
     assert!(!waits_for_access([access.case()], erasing.case()));
 }
 

@@ -1,7 +1,8 @@
 //! `GET /api/v1/customers/…`: what is known of a customer, today or at a time, and why.
 //!
 //! An id that was never given, one that was erased and one that stands for an anonymous interaction are answered alike:
-//! from outside nobody can tell them apart.
+//! from outside nobody can tell them apart. Only a data protection officer is told (410) that an id was erased, for as long
+//! as its suppression lasts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
-use super::identity::{durably, type_name};
+use super::identifiers::type_name;
+use super::identity::durably;
 use super::{AppState, answer, blocking, events};
 use crate::credentials::Role;
 use crate::engine::Engine;
+use crate::engine::rights::erased::closed_until;
 use crate::openapi;
 use crate::problem::Problem;
 
@@ -48,7 +51,7 @@ pub struct When {
 /// By any of its ids: the id of today, the other ids, the identifiers (as tokens) and how many interactions there are.
 ///
 /// # Errors
-/// 400, 401, 403, 404, 429 or 503.
+/// 400, 401, 403, 404, 410, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{gcid}",
@@ -65,6 +68,7 @@ pub struct When {
         (status = 200, description = "The customer.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
         openapi::NotFoundProblem,
+        openapi::GoneProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
@@ -124,7 +128,7 @@ pub async fn show(
             _ => known.closure(&subject).map(|found| (found.customer.gcid, customer(engine, &found))),
         }
     };
-    Ok(answer(StatusCode::OK, &one(&state, &reader, "show_customer", read).await?))
+    Ok(answer(StatusCode::OK, &one(&state, &reader, ("show_customer", gcid), read).await?))
 }
 
 /// Says why identifiers belong to one customer
@@ -133,7 +137,7 @@ pub async fn show(
 /// proof that it is in its log, and the links that were refused.
 ///
 /// # Errors
-/// 400, 401, 403, 404, 429 or 503.
+/// 400, 401, 403, 404, 410, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{gcid}/explain",
@@ -144,6 +148,7 @@ pub async fn show(
         (status = 200, description = "The reasons.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
         openapi::NotFoundProblem,
+        openapi::GoneProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
@@ -162,7 +167,7 @@ pub async fn explain(
         named(known, gcid)?;
         known.explain(&Subject::Customer(gcid)).map(|why| (why.gcid, explanation(engine, &why)))
     };
-    let mut why = one(&state, &reader, "explain_customer", read).await?;
+    let mut why = one(&state, &reader, ("explain_customer", gcid), read).await?;
     let engine = Arc::clone(state.engine());
     let why = blocking(move || {
         let (receipts, left_out) = receipts(&engine, &why)?;
@@ -207,14 +212,15 @@ fn receipts(engine: &Engine, why: &Value) -> Result<(Vec<Value>, usize), Problem
 pub(super) async fn one(
     state: &AppState,
     reader: &Reader,
-    operation: &'static str,
+    (operation, gcid): (&'static str, GlobalCustomerId),
     read: impl FnOnce(&Engine, &Known) -> Result<(GlobalCustomerId, Value), IdentityError> + Send + 'static,
 ) -> Result<Value, Problem> {
     let (timeout, route) = (state.request_timeout(), Route { operation, purpose: "AUDIT" });
+    let may_know = reader.is(Role::Dpo);
     let found = disclose(state.engine(), reader, route, move |engine, shown| {
         let (found, next) = engine.identity().read(|known| read(engine, known));
         durably(engine, next, timeout)?;
-        let (gcid, found) = found.map_err(|error| problem(&error))?;
+        let (gcid, found) = found.map_err(|error| problem(engine, may_know.then_some(gcid), &error))?;
         shown.at(engine.origin(), engine.numbering().size_in_newest(next).get());
         shown.about(Some(gcid));
         Ok(found)
@@ -235,12 +241,15 @@ pub(super) fn named(known: &Known, gcid: GlobalCustomerId) -> Result<(), Identit
     if is_named { Ok(()) } else { Err(IdentityError::NotKnown { what: "customer" }) }
 }
 
-pub(super) fn not_found() -> Problem {
+fn not_found() -> Problem {
     Problem::not_found("there is no customer of this id")
 }
 
-fn problem(error: &IdentityError) -> Problem {
+pub(super) fn problem(engine: &Engine, asked: Option<GlobalCustomerId>, error: &IdentityError) -> Problem {
     tracing::debug!(error = error as &dyn std::error::Error, "a customer is not shown");
+    if asked.is_some_and(|gcid| closed_until(engine, &Subject::Customer(gcid)).is_some()) {
+        return Problem::gone("the customer of this id was erased");
+    }
     not_found()
 }
 

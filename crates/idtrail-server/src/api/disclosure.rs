@@ -48,6 +48,11 @@ impl Reader {
     pub(crate) fn admit(&self, state: &AppState, any_of: &[Role]) -> Result<(), Problem> {
         state.admit_reader(&self.system, any_of)
     }
+
+    /// Tells whether the calling system has a role.
+    pub(crate) fn is(&self, role: Role) -> bool {
+        self.system.require(&[role]).is_ok()
+    }
 }
 
 impl<S> FromRequestParts<S> for Reader

@@ -11,6 +11,8 @@ mod answer;
 mod kept;
 mod page;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, State};
@@ -30,13 +32,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use answer::{AnswerError, package, whose};
+use answer::{AnswerError, Whose, package, whose};
 pub(crate) use kept::Kept;
 use kept::{Asker, File, Moment, Wanted};
 use page::{Cursor, Part};
 
 use super::disclosure::{Reader, Route, disclose};
-use super::identity::{Given, durably, identifier, readings};
+use super::identifiers::{Given, identifier, readings};
+use super::identity::durably;
 use super::{AppState, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
@@ -102,6 +105,8 @@ impl Form {
 /// the key says which system calls, the token which person acts. With `limit` in pages: each is a file of its own over the
 /// next events, and `idtrail verify` calls it incomplete, because the others are not in it. A page behind a cursor is
 /// refused with 409 if it has turned out meanwhile that other ids are the customer's too: begin anew then.
+/// Of an erased customer the answer has the DATA_DELETION events of the erasure and nothing else, by any of their ids or
+/// identifiers for as long as the suppression lasts, and by the id of the request or the hash of a certificate of it.
 ///
 /// # Errors
 /// 400, 401, 403, 409, 413, 415, 422, 429 or 503.
@@ -152,9 +157,19 @@ pub async fn audit_trail(
     let reader = Reader::of(system, person);
     let route = Route { operation: "audit_trail", purpose: "ACCESS_REQUEST" };
     let made = moment(&state);
+    let rights = Arc::clone(state.rights());
     let answer = disclose(state.engine(), &reader, route, move |engine, shown| {
         let (found, next) = engine.identity().read(|known| whose(known, &query.subjects));
         durably(engine, next, timeout)?;
+        // Of an erased person nothing is left but the deletions.
+        let erased = match found {
+            Some(_) => None,
+            None => {
+                let asked = &query.request.customer_id_hash;
+                rights.erasure_of(&query.subjects, asked).map_err(super::rights::problem)?
+            }
+        };
+        let found = Whose { closure: found, erased };
         // Earlier logs are final; only the last one of each kind may have to be waited for.
         let heads = |line: Line<'_>| line.logs().map(|log| log.reader.head()).collect::<Vec<_>>();
         let (line, accesses) = (engine.line(), engine.access().line());

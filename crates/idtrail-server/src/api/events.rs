@@ -23,7 +23,7 @@ use idtrail_verify::{Receipt, ReceiptStatus, ReceiptWarning};
 use serde_json::Value;
 
 use super::envelope::Incoming;
-use super::{AppState, body, intake};
+use super::{AppState, body, intake, proof};
 use crate::auth::Person;
 use crate::engine::Engine;
 use crate::engine::origins::View;
@@ -353,61 +353,7 @@ pub(crate) fn warnings(event: &ValidEvent) -> Vec<ReceiptWarning> {
         .collect()
 }
 
-/// Writes a receipt. Its proof is by far the longest member and comes last; it is added line by line, because looking at
-/// each of its bytes for something to escape would cost as much as all the rest.
 fn json(status: StatusCode, mut receipt: Receipt) -> Result<Taken, Problem> {
-    const END: &[u8] = b"\"}";
-    let proof = std::mem::take(&mut receipt.proof);
-    let mut body = Vec::with_capacity(proof.len() + 512);
-    serde_json::to_writer(&mut body, &receipt).map_err(|_| Problem::internal())?;
-    // One pass without branches tells whether it holds anything but line ends that JSON escapes.
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    let lines = proof.bytes().fold(true, |lines, byte| lines & (plain(byte) | (byte == b'\n')));
-    if !lines || !body.ends_with(b"\"proof\":\"\"}") {
-        receipt.proof = proof;
-        let body = serde_json::to_vec(&receipt).map_err(|_| Problem::internal())?;
-        return Ok((status, Bytes::from(body)));
-    }
-    body.truncate(body.len() - END.len());
-    for (at, line) in proof.split('\n').enumerate() {
-        if at > 0 {
-            body.extend_from_slice(b"\\n");
-        }
-        body.extend_from_slice(line.as_bytes());
-    }
-    body.extend_from_slice(END);
-    Ok((status, Bytes::from(body)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receipt_is_written_as_the_library_writes_it() {
-        let receipt = Receipt {
-            status: ReceiptStatus::Created,
-            origin: "example.com/main".to_owned(),
-            index: 7,
-            leaf_hash: "00".repeat(32),
-            event_id: None,
-            received_at: Some("2026-01-31T14:30:00.123Z".to_owned()),
-            tree_size: 9,
-            warnings: Vec::new(),
-            proof: String::new(),
-        };
-        for proof in [
-            "",
-            "a",
-            "\n",
-            "c2sp.org/tlog-proof@v1\nindex 7\n\nsize\n\u{2014} name AAAA\n",
-            "\"",
-            "\\",
-            "a\tb",
-        ] {
-            let receipt = Receipt { proof: proof.to_owned(), ..receipt.clone() };
-            let (_, body) = json(StatusCode::CREATED, receipt.clone()).unwrap();
-            assert_eq!(body, serde_json::to_vec(&receipt).unwrap());
-        }
-    }
+    let body = proof::json(&mut receipt, |receipt| Some(&mut receipt.proof));
+    Ok((status, Bytes::from(body.map_err(|_| Problem::internal())?)))
 }

@@ -12,7 +12,8 @@ use http::{HeaderMap, StatusCode};
 use idtrail_event::{Dedupe, DedupeKind};
 use serde_json::{Value, json};
 
-use super::identity::{Question, settle, wrong};
+use super::identifiers::wrong;
+use super::identity::{Question, settle};
 use super::{AppState, answer, blocking, body};
 use crate::auth::CallingSystem;
 use crate::credentials::Role;

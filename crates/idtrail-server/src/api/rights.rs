@@ -22,10 +22,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::identity::{Given, identifier, readings, wrong};
+use super::identifiers::{Given, identifier, readings, wrong};
 use super::{AppState, answer, blocking, body};
 use crate::auth::{CallingSystem, Person};
 use crate::credentials::Role;
+use crate::engine::rights::rectify::{CORRECTIONS_MAX, Correction, Wrong};
 use crate::engine::rights::{Logged, New, SayError, subject_of};
 use crate::openapi;
 use crate::problem::Problem;
@@ -42,7 +43,9 @@ pub(super) const NO_RECORDS: &str =
 /// Opens a request
 ///
 /// `kind` is ACCESS, PORTABILITY, ERASURE, RECTIFICATION, RESTRICTION or OBJECTION. The person is named by `customerIdHash`
-/// or `identifier`. If a request of the same kind for the same person is open, this one attaches to it. ACCESS needs the
+/// or `identifier`. With RECTIFICATION, `corrections` says what is wrong and how it should be: a list of `index`, `origin` (the
+/// log, if it is not the newest), `pointer` (RFC 6901, below `auditEvent`; empty for the whole event) and `value` (without it the
+/// member goes); without it a person corrects and attests. If a request of the same kind for the same person is open, this one attaches to it. ACCESS needs the
 /// records of processing, which the configuration names.
 ///
 /// # Errors
@@ -88,12 +91,17 @@ pub async fn open(
     if kind == Kind::Access && !state.rights().can_inform() {
         return Err(invalid("/kind", NO_RECORDS));
     }
+    let corrections: Vec<Correction> = optional(&value, "corrections")?.unwrap_or_default();
+    if corrections.len() > CORRECTIONS_MAX || (kind != Kind::Rectification && !corrections.is_empty()) {
+        return Err(invalid("/corrections", "they belong to RECTIFICATION, 1,000 at most"));
+    }
     let new = New {
         kind,
         regime: optional(&value, "regime")?.unwrap_or_else(|| code("gdpr")),
         manner: optional(&value, "manner")?.unwrap_or_else(|| code("api")),
         received_ms,
         subjects,
+        corrections,
         by: Some(principal(&person)),
     };
     let (request, attached) = state.rights().open(new).await.map_err(problem)?;
@@ -426,6 +434,16 @@ fn view(case: &Case, steps: &[Logged], rules: &Rules) -> Value {
 pub(super) fn problem(error: SayError) -> Problem {
     match error {
         SayError::Unknown => Problem::not_found("there is no such request"),
+        SayError::Correction(wrong) => invalid(
+            "/corrections",
+            match wrong {
+                Wrong::NotTheirs => "it names a leaf that is not one of the person's, or whose key is gone",
+                Wrong::NotAnEvent => "it names a leaf that is no event that a client sent",
+                Wrong::Pointer => "a pointer leads to no member of the event",
+                Wrong::Invalid => "the corrected event is not one that would be taken",
+                Wrong::Same => "the corrected event is the same as the one that stands there",
+            },
+        ),
         SayError::Refused(Refusal::Busy) => {
             Problem::unavailable("a step of the request is being written; repeat", 1)
         }

@@ -84,6 +84,7 @@ pub async fn add(
             manner: code("schedule"),
             received_ms: first_ms,
             subjects,
+            corrections: Vec::new(),
             by: Some(principal(&person)),
         },
         every_days,
@@ -149,7 +150,7 @@ pub async fn end(
     person: Person,
 ) -> Result<Response, Problem> {
     admit(&state, &system, &person)?;
-    match state.rights().end_schedule(named(&id)?).await.map_err(problem)? {
+    match state.rights().end_schedule(named(&id)?, Some(principal(&person))).await.map_err(problem)? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(Problem::not_found("there is no such schedule")),
     }

@@ -13,7 +13,8 @@ use idtrail_identity::Ruleset;
 use idtrail_index::statement::{RulesetChange, Statement};
 use serde_json::{Value, json};
 
-use super::identity::{durable, wrong};
+use super::identifiers::wrong;
+use super::identity::durable;
 use super::stating::{self, Request, proposal_json};
 use super::steward::{problem, steward};
 use super::{AppState, answer, blocking};

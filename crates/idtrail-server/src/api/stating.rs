@@ -22,7 +22,8 @@ use idtrail_log::Reference;
 use idtrail_log::commit::Answer;
 use serde_json::{Value, json};
 
-use super::identity::{durable, type_name, wrong};
+use super::identifiers::{type_name, wrong};
+use super::identity::durable;
 use super::steward::problem;
 use super::timeline::affected_requests;
 use super::{AppState, answer, blocking, events};

@@ -16,7 +16,8 @@ use idtrail_index::assertion::from_json;
 use serde_json::{Value, json};
 
 use super::disclosure::{Reader, Route, disclose};
-use super::identity::{durable, durably, type_name, wrong};
+use super::identifiers::{type_name, wrong};
+use super::identity::{durable, durably};
 use super::stating::{self, Request};
 use super::{AppState, answer, body};
 use crate::auth::{CallingSystem, Person};

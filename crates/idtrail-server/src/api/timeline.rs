@@ -22,10 +22,11 @@ use idtrail_tlog::LogIndex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::customers::{admit, named, not_found, one};
+use super::customers::{admit, named, one, problem};
 use super::disclosure::{Reader, Route, Shown, disclose};
 use super::identity::durably;
 use super::{AppState, answer, read};
+use crate::credentials::Role;
 use crate::engine::Engine;
 use crate::engine::origins::View;
 use crate::openapi;
@@ -58,7 +59,7 @@ pub struct Part {
 /// access that it affects.
 ///
 /// # Errors
-/// 400, 401, 403, 404, 429 or 503.
+/// 400, 401, 403, 404, 410, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{gcid}/timeline",
@@ -74,6 +75,7 @@ pub struct Part {
         (status = 200, description = "A page of the timeline.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
         openapi::NotFoundProblem,
+        openapi::GoneProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
@@ -97,13 +99,14 @@ pub async fn timeline(
     let start = read::start(&state.engine().line(), part.after.as_deref())?;
     let timeout = state.request_timeout();
     let route = Route { operation: "customer_timeline", purpose: "AUDIT" };
+    let may_know = reader.is(Role::Dpo);
     let page = disclose(state.engine(), &reader, route, move |engine, shown| {
         let (closure, next) = engine.identity().read(|known| {
             named(known, gcid)?;
             known.closure(&Subject::Customer(gcid))
         });
         durably(engine, next, timeout)?;
-        let closure = closure.map_err(|_| not_found())?;
+        let closure = closure.map_err(|error| problem(engine, may_know.then_some(gcid), &error))?;
         shown.at(engine.origin(), engine.numbering().size_in_newest(next).get());
         shown.about(Some(closure.customer.gcid));
         page(engine, shown, &closure, (start, limit), timeout)
@@ -116,7 +119,7 @@ pub async fn timeline(
 /// The id of today and all others that lead to it.
 ///
 /// # Errors
-/// 400, 401, 403, 404, 429 or 503.
+/// 400, 401, 403, 404, 410, 429 or 503.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{gcid}/aliases",
@@ -127,6 +130,7 @@ pub async fn timeline(
         (status = 200, description = "The ids.", body = serde_json::Map<String, Value>),
         openapi::RequestProblem,
         openapi::NotFoundProblem,
+        openapi::GoneProblem,
         openapi::ReadProblems
     ),
     security(("ApiKey" = []), ("ApiKey" = [], "Bearer" = [])),
@@ -141,7 +145,7 @@ pub async fn aliases(
     Path(gcid): Path<String>,
 ) -> Result<Response, Problem> {
     let gcid = admit(&state, &reader, &gcid)?;
-    let shown = one(&state, &reader, "customer_aliases", move |_, known| {
+    let shown = one(&state, &reader, ("customer_aliases", gcid), move |_, known| {
         named(known, gcid)?;
         let customer = known.customer(&gcid)?;
         let aliases = customer.aliases.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -261,6 +261,7 @@ impl Bench<'_> {
                 manner: code("bench")?,
                 received_ms: self.engine.now_ms(),
                 subjects: vec![Subject::Customer(id)],
+                corrections: Vec::new(),
                 by: Some(officer.clone()),
             };
             let (request, _) = self.rights.open(new).await.or_exit(Exit::Io)?;

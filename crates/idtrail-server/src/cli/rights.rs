@@ -31,6 +31,7 @@ const REQUESTS: &str = "/api/v1/rights/requests";
 /// How often a watched request is asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 const IDENTIFIER_BYTES_MAX: u64 = 16 * 1024;
+const CORRECTIONS_BYTES_MAX: u64 = 200 * 1024;
 const EVIDENCE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Arguments of `rights`.
@@ -94,6 +95,9 @@ pub struct OpenArgs {
     /// File with an identifier as JSON, such as {"type": "phone", "value": "+14155552671"}.
     #[arg(long, value_name = "FILE")]
     pub identifier_file: Option<PathBuf>,
+    /// File with what is to be corrected (RECTIFICATION): a JSON list of index, pointer and value.
+    #[arg(long, value_name = "FILE")]
+    pub corrections_file: Option<PathBuf>,
     /// Law that counts the days, such as gdpr or ccpa.
     #[arg(long, value_name = "CODE", default_value = "gdpr")]
     pub regime: String,
@@ -284,6 +288,12 @@ async fn open(context: &Context, args: &OpenArgs, out: &mut dyn Write) -> Result
     let (name, value) = whom(context, args.customer.as_deref(), args.identifier_file.as_deref())?;
     let members = [(name, Some(value)), ("receivedAt", args.received_at.as_ref().map(|time| json!(time)))];
     insert(&mut body, members);
+    if let Some(path) = &args.corrections_file {
+        let bytes = idtrail_port::read_whole(&*context.disk, path, CORRECTIONS_BYTES_MAX)?;
+        let wrong = |_| Failure::message(Exit::Usage, "the file with the corrections is not JSON");
+        let list: Value = serde_json::from_slice(&bytes).map_err(wrong)?;
+        insert(&mut body, [("corrections", Some(list))]);
+    }
     let office = Office::enter(context, &args.office).await?;
     let request = serde_json::from_slice(&office.post("", &body).await?).or_exit(Exit::Io)?;
     print(context, &request, out)

@@ -9,11 +9,14 @@
 
 pub(crate) mod answer;
 pub(crate) mod delivery;
+pub(crate) mod erased;
 pub(crate) mod opening;
+mod parked;
 mod person;
 mod ports;
 mod reassert;
 pub(crate) mod record;
+pub(crate) mod rectify;
 mod sinks;
 mod stragglers;
 
@@ -33,15 +36,18 @@ use idtrail_log::commit::Answer as LogAnswer;
 use idtrail_log::{LogError, Reference};
 use idtrail_rights::records::Records as Processing;
 use idtrail_rights::{
-    Action, Answer, Case, Code, Command, Engine as Machine, Entry, Failure, Input, Kind, Principal, Refusal,
-    RequestId, RetrySchedule, RightsError, Settings as Rules, State, SubjectRef, Zone, waits_for_access,
+    Action, Answer, Call, Case, Code, Command, Effect, Engine as Machine, Entry, Failure, Input, Kind,
+    Principal, Refusal, RequestId, RetrySchedule, RightsError, Settings as Rules, State, SubjectRef, Task,
+    Zone, waits_for_access,
 };
 use idtrail_tlog::{LogIndex, TreeSize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use self::parked::Parked;
 use self::record::{Part, Record, RecordError, Records};
+use self::rectify::{Correction, Wrong};
 use self::stragglers::{Late, cutoff, is_late, untold};
 use super::Engine;
 use super::shred::{DeskError, LOG_PATIENCE};
@@ -100,6 +106,9 @@ pub(crate) enum SayError {
     /// The request refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is to be corrected cannot be.
+    #[error(transparent)]
+    Correction(#[from] Wrong),
     /// It cannot be done now.
     #[error(transparent)]
     Trouble(#[from] Trouble),
@@ -115,6 +124,8 @@ pub(crate) struct New {
     pub(crate) manner: Code,
     pub(crate) received_ms: u64,
     pub(crate) subjects: Vec<Subject>,
+    /// What is to be corrected, if that is asked for.
+    pub(crate) corrections: Vec<Correction>,
     pub(crate) by: Option<Principal>,
 }
 
@@ -156,6 +167,8 @@ pub(crate) struct Shared {
     /// Where calls to other systems are made.
     runtime: Handle,
     book: Mutex<Book>,
+    /// Destructions of keys that are to go together.
+    parked: Mutex<Parked>,
 }
 
 /// The requests of an installation.
@@ -216,6 +229,7 @@ impl Rights {
             processing,
             runtime: Handle::try_current().map_err(|error| RightsStartError(Box::new(error)))?,
             book: Mutex::default(),
+            parked: Mutex::default(),
         });
         let (sender, jobs) = sync_channel(QUEUE_MAX);
         let worker = Arc::clone(&shared);
@@ -329,10 +343,14 @@ impl Shared {
             }
         }
         loop {
-            match jobs.recv_timeout(TICK) {
+            match jobs.recv_timeout(self.patience()) {
                 Ok(job) => job(self),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.release_parked(),
+                // What is parked has its intent in the log; the next process goes on with it.
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.is_full() {
+                self.release_parked();
             }
             self.open_due();
             self.tell_stragglers();
@@ -458,6 +476,13 @@ impl Shared {
                             return tell(Err(error.into()));
                         }
                     },
+                    Action::Call(call) if is_shred(&call) => {
+                        if let Err(error) = self.park(request, call.effect_id) {
+                            warn(&error, "keys could not be destroyed yet; it is tried again");
+                            let failed = Answer::Failed(Failure::NotDone, None);
+                            inputs.push_back(Input::Answered(call.effect_id, failed));
+                        }
+                    }
                     Action::Call(call) => {
                         let answer = self.carry_out(request, &call).unwrap_or_else(|error| {
                             warn(&error, "an effect of a request did not succeed; it is tried again");
@@ -586,6 +611,11 @@ pub(crate) fn subject_of(reference: SubjectRef) -> GlobalCustomerId {
     let text = reference.to_string();
     let bytes = text.strip_prefix("sr_").and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok());
     GlobalCustomerId::new(bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default())
+}
+
+/// Tells whether a call destroys a person's keys: those of several requests go together.
+fn is_shred(call: &Call) -> bool {
+    matches!((&call.task, call.effect), (Task::Request, Effect::Shred))
 }
 
 fn warn(error: &Trouble, what: &'static str) {

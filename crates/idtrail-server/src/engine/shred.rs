@@ -72,7 +72,8 @@ type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
 type VaultJob = Box<dyn FnOnce(Result<&mut Shredder<Door>, ShredError>) + Send>;
 
 enum Job {
-    Order(Order, Reply<Outcome>),
+    /// Orders that are carried out together.
+    Orders(Vec<(Order, Reply<Outcome>)>),
     Other(VaultJob),
 }
 
@@ -141,8 +142,28 @@ impl Desk {
     /// `Busy` if too many orders wait, `Closed` if the installation is being closed.
     pub fn order(&self, order: Order) -> Result<oneshot::Receiver<Result<Outcome, DeskError>>, DeskError> {
         let (reply, receiver) = oneshot::channel();
-        self.send(Job::Order(order, reply))?;
+        self.send(Job::Orders(vec![(order, reply)]))?;
         Ok(receiver)
+    }
+
+    /// Hands orders over that share one epoch of the vault, and after which identity forgets once. Returns where the
+    /// outcomes will come, in the same order.
+    ///
+    /// # Errors
+    /// As [`Desk::order`]; then none of them was handed over.
+    pub(super) fn orders(
+        &self,
+        orders: Vec<Order>,
+    ) -> Result<Vec<oneshot::Receiver<Result<Outcome, DeskError>>>, DeskError> {
+        let (group, receivers) = orders
+            .into_iter()
+            .map(|order| {
+                let (reply, receiver) = oneshot::channel();
+                ((order, reply), receiver)
+            })
+            .unzip();
+        self.send(Job::Orders(group))?;
+        Ok(receivers)
     }
 
     /// Sets a hold on leaves.
@@ -167,6 +188,12 @@ impl Desk {
         write: impl FnOnce(&mut Vault) -> Result<T, VaultError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, DeskError>>, DeskError> {
         self.with(move |shredder| shredder.write_vault(write))
+    }
+
+    /// Returns the cut-off under which a name is closed, milliseconds since 1970; `None` if it is not, or no longer.
+    pub(super) fn closed_until(&self, name: &[u8; 32], now_ms: u64) -> Option<u64> {
+        let vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        vault.suppression().closed_until(name, now_ms)
     }
 
     /// Returns the holds.
@@ -218,7 +245,7 @@ fn run(mut shredder: Shredder<Door>, mut second: Second, jobs: &Receiver<Job>, r
                 let mut group = Vec::new();
                 for job in std::iter::once(first).chain(jobs.try_iter().take(QUEUE_MAX)) {
                     match job {
-                        Job::Order(order, reply) => group.push((order, reply)),
+                        Job::Orders(orders) => group.extend(orders),
                         Job::Other(job) => {
                             carry_out(&mut shredder, &mut second, std::mem::take(&mut group), retention);
                             job(settle(&mut shredder, &mut second).map(|()| &mut shredder));

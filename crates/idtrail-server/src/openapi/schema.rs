@@ -159,7 +159,8 @@ pub struct ReceiptWarning {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessRequest {
-    /// Id or keyed hash of the customer, or its `gc_…` id.
+    /// Id or keyed hash of the customer, or its `gc_…` id; of an erasure also the id of the request, or the hash of its
+    /// certificate.
     #[schema(min_length = 1, max_length = 256)]
     pub customer_id_hash: String,
     /// What is wanted.

@@ -38,6 +38,7 @@ mod rig;
 mod rights;
 mod rights_access;
 mod rights_midrun;
+mod rights_rectify;
 mod rights_residue;
 mod rights_sinks;
 mod routes;

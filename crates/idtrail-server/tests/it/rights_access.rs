@@ -331,12 +331,14 @@ fn an_erasure_waits_until_the_copy_of_the_same_person_is_made() {
     assert_eq!(office.shown(&erasure)["state"], "APPROVED", "it would find nothing afterwards");
     office.say(&access, 0, "review", json!({ "proposedHash": draft["proposedHash"] }));
     office.until(&access, "DELIVERED");
-    office.until(&erasure, "CLOSED_FULFILLED");
-    assert_eq!(found(&server, &installation, "one"), [0_u64; 0]);
-    // The copy can still be fetched until its link ends.
+    // The link would end with the erasure, so the copy is fetched first.
     let link = office.read(&format!("/api/v1/rights/requests/{access}/link"));
+    assert_eq!(office.shown(&erasure)["state"], "APPROVED", "nobody has the copy yet");
     let files = unpacked(&fetch(&office, &link).1, link["passphrase"].as_str().unwrap());
     assert_eq!(json_of(&files, "manifest.json")["events"], json!(1));
+    office.until(&erasure, "CLOSED_FULFILLED");
+    assert_eq!(found(&server, &installation, "one"), [0_u64; 0]);
+    assert_eq!(fetch(&office, &link).0, StatusCode::GONE);
 }
 
 /// Runs a test against a server in this process, whose clock the test moves.
@@ -411,12 +413,12 @@ fn a_schedule_opens_a_request_for_each_period_until_it_ends() {
         assert_eq!(requests(), 0);
         local.clock.advance_ms(600_001);
         let started = std::time::Instant::now();
-        while requests() < 1 {
+        // The request is there a moment before the schedule says so.
+        while office.read(SCHEDULES)["schedules"][0]["opened"] != json!(1) {
             assert!(started.elapsed() < PATIENCE);
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        let listed = office.read(SCHEDULES);
-        assert_eq!(listed["schedules"][0]["opened"], json!(1), "{listed:#}");
+        assert_eq!(requests(), 1);
         let id =
             office.read("/api/v1/rights/requests")["requests"][0]["requestId"].as_str().unwrap().to_owned();
         let steps_of = office.shown(&id);
@@ -425,7 +427,69 @@ fn a_schedule_opens_a_request_for_each_period_until_it_ends() {
         assert_eq!(office.ask("DELETE", &path, Some(1), None).0, StatusCode::NO_CONTENT);
         assert_eq!(office.ask("DELETE", &path, Some(1), None).0, StatusCode::NOT_FOUND);
         assert_eq!(office.read(SCHEDULES)["schedules"], json!([]));
+
+        // Another one ends with the person; each says in the log that it was set up and that it ended.
+        let soon = idtrail_event::time_text(local_now(local) + 86_400_000);
+        let body = json!({
+            "kind": "PORTABILITY", "customerIdHash": "one", "everyDays": 30, "evidence": HASH, "firstAt": soon
+        });
+        let (status, other) = office.ask("POST", SCHEDULES, Some(1), Some(&body));
+        assert_eq!(status, StatusCode::CREATED);
+        let other: Value = serde_json::from_slice(&other).unwrap();
+        let read = |id: &Value| -> Vec<(String, Value)> {
+            let gcid = id.as_str().unwrap().replacen("sch_", "gc_", 1);
+            let body = json!({ "customerIdHash": gcid, "requestType": "ACCESS" });
+            let (status, package) = office.ask("POST", crate::rig::ACCESS, Some(0), Some(&body));
+            assert_eq!(status, StatusCode::OK);
+            let package: Value = serde_json::from_slice(&package).unwrap();
+            let events = package["events"].as_array().unwrap().iter().map(|event| &event["auditEvent"]);
+            events.map(|one| (one["eventType"].as_str().unwrap().to_owned(), one["data"].clone())).collect()
+        };
+        let said = read(&made["scheduleId"]);
+        assert_eq!((said.len(), said[0].0.as_str()), (2, "DSR_SCHEDULE_SET"), "{said:?}");
+        assert_eq!((&said[0].1["everyDays"], &said[0].1["kind"]), (&json!(30), &json!("ACCESS")), "{said:?}");
+        assert_eq!(said[1], ("DSR_SCHEDULE_ENDED".to_owned(), json!({ "reason": "taken-back" })));
+        assert_eq!(read(&other["scheduleId"]).len(), 1);
+        office.say(&id, 0, "deny", json!({ "reason": "not-verifiable", "evidence": HASH }));
+        let erasure = office.request("ERASURE", "one");
+        office.verify(&erasure);
+        office.approve(&erasure);
+        office.until(&erasure, "CLOSED_FULFILLED");
+        assert_eq!(office.read(SCHEDULES)["schedules"], json!([]));
+        assert_eq!(read(&other["scheduleId"])[1].1, json!({ "reason": "erased" }));
     });
+}
+
+#[test]
+fn an_erasure_ends_the_link_to_a_package_of_the_same_person() {
+    let (installation, second) = installation("");
+    let server = installation.start();
+    for customer in ["one", "other"] {
+        server.post_event(&installation, &event(customer, 1));
+    }
+    let office = Office::open(&server, &installation, &second);
+    let link_of = |customer: &str| {
+        let id = office.request("ACCESS", customer);
+        office.verify(&id);
+        let draft = look_through(&office, &id);
+        office.say(&id, 0, "review", json!({ "proposedHash": draft["proposedHash"] }));
+        office.until(&id, "DELIVERED");
+        let link = office.read(&format!("/api/v1/rights/requests/{id}/link"));
+        (id, link)
+    };
+    let (one, other) = (link_of("one"), link_of("other"));
+    assert_eq!(fetch(&office, &one.1).0, StatusCode::OK);
+    let files = files_of(&installation);
+    let erasure = office.request("ERASURE", "one");
+    office.verify(&erasure);
+    office.approve(&erasure);
+    office.until(&erasure, "CLOSED_FULFILLED");
+    assert_eq!(fetch(&office, &one.1).0, StatusCode::GONE);
+    let closed = office.until(&one.0, "CLOSED_FULFILLED");
+    assert!(steps(&closed).contains(&"DSR_LINK_EXPIRED"), "{closed:#}");
+    // The package, its record, and the record of whom it was about; the erasure keeps one with its certificate.
+    assert_eq!(files_of(&installation), files - 3 + 1);
+    assert_eq!(fetch(&office, &other.1).0, StatusCode::OK, "nobody else's link ends");
 }
 
 fn local_now(local: &Local) -> u64 {

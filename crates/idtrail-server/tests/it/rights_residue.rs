@@ -18,10 +18,12 @@ struct Person {
     customer: &'static str,
     phone: &'static str,
     gcid: String,
+    aliases: Vec<String>,
     interactions: Vec<String>,
     tokens: Vec<String>,
 }
 
+#[derive(Clone)]
 struct Desk<'a> {
     server: &'a Running,
     key: &'a str,
@@ -76,7 +78,10 @@ impl Desk<'_> {
         let tokens: Vec<String> = tokens.filter_map(|one| Some(one["token"].as_str()?.to_owned())).collect();
         assert!(tokens.len() >= 2, "{shown:#}");
         let gcid = shown["gcid"].as_str().unwrap().to_owned();
-        Person { customer, phone, gcid, interactions, tokens }
+        let aliases = shown["aliases"].as_array().unwrap().iter();
+        let aliases: Vec<String> = aliases.filter_map(|one| Some(one.as_str()?.to_owned())).collect();
+        assert!(!aliases.is_empty(), "{shown:#}");
+        Person { customer, phone, gcid, aliases, interactions, tokens }
     }
 
     fn access(&self, body: &Value) -> Value {
@@ -113,14 +118,13 @@ impl Desk<'_> {
     }
 }
 
-/// Takes away what grows with the log: proofs, checkpoints, sizes, cursors. And the numbers of statements, which are counted over
-/// those that can still be read.
+/// Takes away what grows with the log: proofs, checkpoints, sizes, cursors.
 fn stripped(value: &mut Value) {
     match value {
         Value::Object(members) => {
             let growing =
                 ["proof", "checkpoint", "size", "asOf", "treeSize", "rootHash", "recordedAsOf", "next"];
-            for name in growing.into_iter().chain(["assertions"]) {
+            for name in growing {
                 members.remove(name);
             }
             members.values_mut().for_each(stripped);
@@ -128,6 +132,14 @@ fn stripped(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(stripped),
         _ => {}
     }
+}
+
+/// Returns the hash of the certificate of a request, as its own leaf names it.
+fn certified(desk: &Desk<'_>, closed: &Value) -> String {
+    let package = desk.access(&json!({ "customerIdHash": closed["recordId"], "requestType": "ACCESS" }));
+    let events = package["events"].as_array().unwrap().iter().map(|event| &event["auditEvent"]);
+    let mut receipted = events.filter(|event| event["eventType"] == "DSR_RECEIPTED");
+    receipted.next().unwrap()["data"]["certificate"].as_str().unwrap().to_owned()
 }
 
 /// The forms in which something could lie in a file.
@@ -174,6 +186,7 @@ fn nothing_of_an_erased_person_is_left_and_nothing_of_anybody_else_is_touched() 
         "--role", "admin",
     ];
     let key = installation.credential(&[&["--name", "everything"], &roles[..]].concat()).1;
+    let auditor = installation.credential(&["--name", "looks", "--role", "auditor"]).1;
     let server = installation.start();
     let token = format!("Bearer {}", server.token(&installation.person));
     let desk = Desk { server: &server, key: &key, token: token.clone() };
@@ -246,14 +259,51 @@ fn nothing_of_an_erased_person_is_left_and_nothing_of_anybody_else_is_touched() 
         }
     }
     assert!(asked > 40, "the routes were asked: {asked}");
-    for body in [
-        json!({ "customerIdHash": a.customer, "requestType": "ACCESS" }),
-        json!({ "customerIdHash": a.gcid, "requestType": "ACCESS" }),
-        json!({ "identifier": { "type": "phone", "value": a.phone }, "requestType": "ACCESS" }),
-    ] {
-        let package = desk.access(&body);
-        assert_eq!(package["events"], json!([]), "{package:#}");
+    // The data protection officer finds the deletions, by whatever led to the person, and nothing else.
+    let certificate = certified(&desk, &closed);
+    let mut names = vec![a.customer.to_owned(), a.gcid.clone(), id.clone(), certificate];
+    names.extend(a.aliases.iter().cloned());
+    let mut questions: Vec<Value> =
+        names.iter().map(|name| json!({ "customerIdHash": name, "requestType": "ACCESS" })).collect();
+    questions.push(json!({ "identifier": { "type": "phone", "value": a.phone }, "requestType": "ACCESS" }));
+    let mut lists = std::collections::BTreeSet::new();
+    for body in &questions {
+        let package = desk.access(body);
+        let events = package["events"].as_array().unwrap();
+        let items = closed["items"].as_object().unwrap().len();
+        assert_eq!(
+            events.len(),
+            a.interactions.len() * items,
+            "one for each interaction: {body} {package:#}"
+        );
+        assert!(
+            events.iter().all(|event| event["auditEvent"]["eventType"] == "DATA_DELETION"),
+            "{package:#}"
+        );
+        assert_eq!(package["customer"]["globalCustomerId"], closed["recordId"]);
+        lists.insert(events.iter().map(|event| event["index"].as_u64().unwrap()).collect::<Vec<_>>());
+        let mut told = package.clone();
+        told.as_object_mut().unwrap().remove("request");
+        let text = told.to_string();
+        assert!(needles.iter().all(|needle| !text.contains(needle.as_str())), "{body}: {text}");
     }
+    assert_eq!(lists.len(), 1, "every way leads to the same leaves");
+    for name in ["cust-never-79", "gc_aaaaaaaaaaaaaaaaaaaaaaaaaa", "dsr_aaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        let package = desk.access(&json!({ "customerIdHash": name, "requestType": "ACCESS" }));
+        assert_eq!((&package["events"], &package["customer"]), (&json!([]), &Value::Null), "{name}");
+    }
+    // Nobody else is told that there was anybody.
+    for gcid in std::iter::once(&a.gcid).chain(&a.aliases) {
+        for path in ["", "/aliases", "/explain", "/timeline"] {
+            let (status, text) = desk.get(&format!("/api/v1/customers/{gcid}{path}"));
+            assert_eq!(status, StatusCode::GONE, "{path}: {text}");
+            let (status, other) =
+                Desk { key: &auditor, ..desk.clone() }.get(&format!("/api/v1/customers/{gcid}{path}"));
+            assert_eq!(status, StatusCode::NOT_FOUND, "{path}: {other}");
+        }
+    }
+    let (status, _) = Desk { key: &auditor, ..desk.clone() }.post(ACCESS, &questions[0]);
+    assert_eq!(status, StatusCode::FORBIDDEN);
     let record = closed["recordId"].as_str().unwrap();
     let by_record = desk.access(&json!({ "customerIdHash": record, "requestType": "ACCESS" }));
     assert!(!by_record["events"].as_array().unwrap().is_empty(), "the request itself is found by its record");

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use idtrail_event::{GlobalCustomerId, OpenLeaf};
+use idtrail_event::{GlobalCustomerId, OpenLeaf, TypeCode};
 use idtrail_identity::assertion::Subject;
 use idtrail_identity::read::Closure;
 use idtrail_identity::{State as Known, Tier};
@@ -46,6 +46,14 @@ pub(super) fn whose(known: &Known, subjects: &[Subject]) -> Option<Closure> {
     subjects.iter().find_map(|subject| known.closure(subject).ok())
 }
 
+/// Whom a request means.
+pub(super) struct Whose {
+    /// Everything of a person who is known.
+    pub(super) closure: Option<Closure>,
+    /// The made-up customer of the erasure of a person who is not known any more.
+    pub(super) erased: Option<GlobalCustomerId>,
+}
+
 /// Where a person's events may be, and what identity says of them.
 struct Scope {
     /// Every id of the person; the first is the one of today.
@@ -53,16 +61,18 @@ struct Scope {
     places: BTreeSet<Reference>,
     tiers: BTreeMap<Reference, Tier>,
     ambiguous: u32,
+    /// Whether only deletions are shown.
+    is_erased: bool,
 }
 
 fn scope(
     engine: &Engine,
     logs: &[(View<'_>, Head)],
     id: &str,
-    found: Option<Closure>,
+    Whose { closure, erased }: Whose,
 ) -> Result<Scope, AnswerError> {
     let (mut ids, mut tiers, mut ambiguous) = (Vec::new(), BTreeMap::new(), 0);
-    match found {
+    match closure {
         Some(closure) => {
             ids.push(closure.customer.gcid);
             ids.extend(closure.customer.aliases);
@@ -70,6 +80,7 @@ fn scope(
             tiers.extend(closure.interactions.iter().map(|one| (place(one.index), one.tier)));
             ambiguous = closure.ambiguous;
         }
+        None if erased.is_some() => ids.extend(erased),
         // Events that say nothing about identity have ids that only the index knows.
         None => match GlobalCustomerId::try_from(id) {
             Ok(subject) if has_events(logs, subject)? => ids.push(subject),
@@ -83,7 +94,7 @@ fn scope(
             places.extend(indices.map(|index| Reference { origin: log.ordinal, index }));
         }
     }
-    Ok(Scope { ids, places, tiers, ambiguous })
+    Ok(Scope { ids, places, tiers, ambiguous, is_erased: erased.is_some() })
 }
 
 impl Scope {
@@ -107,7 +118,7 @@ pub(super) fn package(
     shown: &mut Shown,
     (logs, accesses): (&Heads<'_>, &Heads<'_>),
     (query, part): (Query, &Part),
-    found: Option<Closure>,
+    found: Whose,
 ) -> Result<(Package, Option<Cursor>), AnswerError> {
     let id = query.request.customer_id_hash.as_str();
     let mut scope = scope(engine, logs, id, found)?;
@@ -123,7 +134,7 @@ pub(super) fn package(
     shown.about(subject);
     let found = gather(engine, shown, logs, (&mut scope, part), query.range_ms)?;
     let next = found.last.filter(|_| found.more).map(|last| Cursor { last, question });
-    let systems = vec![own(&found, part, scope.ambiguous), quarantine(engine, id, &scope.ids)?];
+    let systems = vec![own(&found, part, &scope), quarantine(engine, id, &scope.ids)?];
     // Those who looked stand in the first page only.
     let mut parts = match subject.filter(|_| part.after.is_none()) {
         Some(_) => {
@@ -221,8 +232,12 @@ fn gather(
 }
 
 /// Says what the logs themselves gave, and what of it is not here.
-fn own(found: &Found, part: &Part, ambiguous: u32) -> SystemCoverage {
+fn own(found: &Found, part: &Part, scope: &Scope) -> SystemCoverage {
+    let ambiguous = scope.ambiguous;
     let mut reasons = Vec::new();
+    if scope.is_erased {
+        reasons.push("the customer was erased: these are the deletions of that erasure".to_owned());
+    }
     if part.after.is_some() {
         reasons.push("this is a page: earlier events are in the pages before it".to_owned());
     }
@@ -321,6 +336,9 @@ fn event(
     let Some(named) = disclosed.leaf.subject.filter(|_| scope.holds(engine, place, &disclosed.leaf)) else {
         return Ok(None);
     };
+    if scope.is_erased && disclosed.leaf.header.event_type != TypeCode::DATA_DELETION {
+        return Ok(None);
+    }
     if let Some((from, to)) = range_ms {
         let time = disclosed
             .leaf

@@ -7,8 +7,7 @@
 
 use idtrail_event::{GlobalCustomerId, Leaf, TypeCode};
 use idtrail_index::rights::Once;
-use idtrail_index::shred::{Order, Task as ShredTask};
-use idtrail_log::{OriginOrdinal, Reference};
+use idtrail_log::OriginOrdinal;
 use idtrail_rights::{
     Answer, Call, Case, Digest, Effect, Failure, Finding, ItemName, Kind, Method, Nonce, Operation, Plan,
     PlanItem, RequestId, Step, SystemName, Task, certificate_body, certificate_hash, deletion,
@@ -28,14 +27,14 @@ pub(super) const EVENTS: &str = "idtrail/events";
 /// The item of events that were refused and wait to be corrected.
 const QUARANTINE: &str = "idtrail/quarantine";
 /// Begins the items of earlier logs, which nothing is written to any more.
-const EARLIER: &str = "idtrail/earlier/";
+pub(super) const EARLIER: &str = "idtrail/earlier/";
 /// Begins the items of sinks.
-const SINK: &str = "sink/";
-const IDTRAIL: &str = "idtrail";
+pub(super) const SINK: &str = "sink/";
+pub(super) const IDTRAIL: &str = "idtrail";
 
-type Outcome = Result<Answer, Trouble>;
+pub(super) type Outcome = Result<Answer, Trouble>;
 
-fn found(finding: Finding) -> Outcome {
+pub(super) fn found(finding: Finding) -> Outcome {
     Ok(Answer::Found(finding, None))
 }
 
@@ -50,7 +49,6 @@ impl Shared {
                 self.reassert(request, call.effect_id)?;
                 found(Finding::Done)
             }
-            (Task::Request, Effect::Shred) => self.shred(request, call.effect_id),
             (Task::Request, Effect::Deletions) => self.deletions(request, call),
             (Task::Request, Effect::Certify) => self.certify(request, call.effect_id),
             (Task::Request, Effect::Destroy) => {
@@ -58,7 +56,8 @@ impl Shared {
                 self.destroy(request, Part::Person)
             }
             (Task::Request, Effect::Package) => found(self.package(request, call.effect_id)?),
-            (Task::Request, Effect::Act(_) | Effect::ProbeAgain) => {
+            // Destructions of keys go together, so they are no call of their own.
+            (Task::Request, Effect::Act(_) | Effect::ProbeAgain | Effect::Shred) => {
                 Ok(Answer::Failed(Failure::Refused, None))
             }
         }
@@ -68,14 +67,14 @@ impl Shared {
         let (case, _) = self.case(request).ok_or(Trouble::NoRecord)?;
         let (number, mut record) = self.person(request)?;
         let person = reassert::find(&self.engine, &record.whom, case.kind())?;
-        let plan = self.plan(&case, &record.nonce, &person)?;
+        let plan = self.plan(&case, &record, &person)?;
         record.planned = Some(person);
         self.keep(number, record)?;
         found(Finding::Plan(Box::new(plan)))
     }
 
-    fn plan(&self, case: &Case, nonce: &str, person: &Found) -> Result<Plan, Trouble> {
-        let kind = case.kind();
+    fn plan(&self, case: &Case, record: &Record, person: &Found) -> Result<Plan, Trouble> {
+        let (kind, nonce) = (case.kind(), record.nonce.as_str());
         let scope = |name: &str, leaves: &[(u32, u64)]| {
             Digest::of_json("idtrail/rights/scope/v1", &(nonce, name, leaves))
         };
@@ -97,7 +96,11 @@ impl Shared {
             let mine = person.leaves.iter().filter(|(origin, _)| *origin == number);
             mine.copied().collect::<Vec<_>>()
         };
-        // What has to be corrected or restricted within sealed leaves a person decides and attests.
+        if !record.corrections.is_empty() {
+            return self.plan_corrections(case, record, person);
+        }
+        // What has to be restricted within sealed leaves, or corrected without that it was said how, a person decides and
+        // attests.
         let own = if kind == Kind::Erasure || kind.is_reading() { Method::OwnLog } else { Method::Manual };
         let leaves = of(newest);
         add(EVENTS, IDTRAIL, own, &leaves, leaves.len() as u64)?;
@@ -150,7 +153,7 @@ impl Shared {
         }
         let planned = case.plan.as_ref().map(|(plan, ..)| plan.clone());
         let now = reassert::find(&self.engine, &record.whom, case.kind())?;
-        if Some(self.plan(&case, &record.nonce, &now)?) != planned {
+        if Some(self.plan(&case, &record, &now)?) != planned {
             return found(Finding::Changed);
         }
         let cutoff_ms = match record.frozen.as_ref().filter(|one| one.effect == effect) {
@@ -162,7 +165,7 @@ impl Shared {
         self.close(&now, cutoff_ms, true)?;
         // Whatever came between the look and the closing.
         let then = reassert::find(&self.engine, &record.whom, case.kind())?;
-        if Some(self.plan(&case, &record.nonce, &then)?) != planned {
+        if Some(self.plan(&case, &record, &then)?) != planned {
             self.close(&now, cutoff_ms, false)?;
             record.frozen = None;
             self.keep(number, record)?;
@@ -202,35 +205,7 @@ impl Shared {
         Ok((record, found))
     }
 
-    /// Destroys the keys of exactly the leaves that the freeze named.
-    fn shred(&self, request: &RequestId, effect: Digest) -> Outcome {
-        let (_, person) = self.frozen(request)?;
-        self.end_schedules_of(&person.customers);
-        let leaf = |(origin, index): &(u32, u64)| Reference {
-            origin: OriginOrdinal(*origin),
-            index: LogIndex::new(*index),
-        };
-        let leaves = person.leaves.iter().map(leaf).collect();
-        let task = ShredTask::Erase { leaves, sections: Sections::Both };
-        let order = Order { request_id: effect.to_string(), actor: None, task };
-        let outcome = wait(self.engine.desk().order(order)?)?;
-        // Others may have destroyed all of it before; then the newest destruction is the one that shows it.
-        let leaf = match outcome.leaf {
-            Some(leaf) if leaf.origin == self.engine.ordinal() => leaf.index,
-            _ => self.newest_destruction()?.ok_or(Trouble::NothingDestroyed)?,
-        };
-        let bytes = self.engine.reader().entry(leaf)?;
-        let at_ms = self.engine.open_leaf(leaf, &bytes)?.leaf.received_ms;
-        found(Finding::Shredded {
-            epoch: outcome.epoch.unwrap_or_else(|| self.engine.keyring().epoch().get()),
-            leaves: outcome.shredded,
-            at_ms,
-            unrecoverable_by_ms: at_ms.saturating_add(self.copies_ms),
-            index: leaf.get(),
-        })
-    }
-
-    fn newest_destruction(&self) -> Result<Option<LogIndex>, Trouble> {
+    pub(super) fn newest_destruction(&self) -> Result<Option<LogIndex>, Trouble> {
         let reader = self.engine.reader();
         for index in (0..reader.size().get()).rev().map(LogIndex::new) {
             let bytes = reader.entry(index)?;
@@ -311,12 +286,15 @@ impl Shared {
         if let Some(sink) = item.as_str().strip_prefix(SINK) {
             return self.sink(request, sink, call);
         }
-        let (_, person) = self.frozen(request)?;
+        let (record, person) = self.frozen(request)?;
         let name = item.as_str();
         let number = match name.strip_prefix(EARLIER) {
             Some(number) => number.parse().ok(),
             None => (name == EVENTS).then(|| self.engine.ordinal().0),
         };
+        if let (Some(number), false) = (number, record.corrections.is_empty()) {
+            return self.rectify(request, number, &record, call);
+        }
         match (number, operation_of(call)) {
             (_, Some(Operation::Residual)) => found(Finding::Residuals(Vec::new())),
             (Some(number), Some(Operation::Probe | Operation::Read | Operation::Lookup)) => {
@@ -386,7 +364,7 @@ impl Shared {
 
 /// Returns the hash of whom the request is about, by which a change is noticed. A plan that was given up never comes back,
 /// so that no approval and no effect of it counts for the next one.
-fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
+pub(super) fn closure(nonce: &str, dropped: u32, person: &Found) -> Result<Digest, Trouble> {
     let whole = (nonce, dropped, &person.customers, &person.identifiers, &person.leaves, &person.probable);
     Ok(Digest::of_json("idtrail/rights/closure/v1", &whole)?)
 }
@@ -396,7 +374,7 @@ fn nonce(record: &Record) -> Result<Nonce, Trouble> {
     bytes.and_then(|bytes| bytes.try_into().ok()).map(Nonce::new).ok_or(Trouble::NoRecord)
 }
 
-fn wait<T>(receiver: oneshot::Receiver<Result<T, DeskError>>) -> Result<T, Trouble> {
+pub(super) fn wait<T>(receiver: oneshot::Receiver<Result<T, DeskError>>) -> Result<T, Trouble> {
     // The desk's thread answers every job, or ends with the installation.
     Ok(receiver.blocking_recv().map_err(|_| Trouble::NoAnswer)??)
 }

@@ -11,10 +11,11 @@ use std::sync::mpsc::sync_channel;
 
 use idtrail_event::{Dedupe, DedupeKind};
 use idtrail_identity::IdentityError;
+use idtrail_identity::erase::Reassertion;
 use idtrail_index::statement::reassertions;
 use idtrail_index::trail::{Command, Refusal};
-use idtrail_log::LogError;
 use idtrail_log::commit::Answer;
+use idtrail_log::{LogError, Reference};
 use idtrail_rights::{Digest, Kind, RequestId};
 use idtrail_tlog::TreeSize;
 
@@ -26,25 +27,12 @@ impl Shared {
     /// States what has to be said again about others. Returns once it is durable and known to the index.
     pub(super) fn reassert(&self, request: &RequestId, effect: Digest) -> Result<(), Trouble> {
         let (_, record) = self.person(request)?;
-        let subjects = record.whom.iter().filter_map(person::subject);
-        let now_ms = self.engine.now_ms();
-        let mut facts = Vec::new();
-        for subject in subjects {
-            match self.engine.identity().facts_of_others(&subject, now_ms) {
-                Ok(found) => {
-                    facts = found;
-                    break;
-                }
-                // Then nothing rests on the person.
-                Err(IdentityError::NotKnown { .. } | IdentityError::Erased { .. }) => {}
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "facts about others are not found"
-                    );
-                    return Err(Trouble::Refused);
-                }
-            }
+        let mut facts = self.facts_of_others(&record.whom)?;
+        let named = !said_again(&self.engine, &record.whom).is_empty();
+        if (named || !facts.is_empty()) && self.is_anyone_parked() {
+            // What is said again must not name those whose keys are about to go, and they may be what it rests on.
+            self.release_parked();
+            facts = self.facts_of_others(&record.whom)?;
         }
         for (part, statement) in reassertions(facts).into_iter().enumerate() {
             let id = format!("{effect}/{part}");
@@ -67,17 +55,39 @@ impl Shared {
         }
         Ok(())
     }
+
+    fn facts_of_others(&self, whom: &[Whom]) -> Result<Vec<Reassertion>, Trouble> {
+        let now_ms = self.engine.now_ms();
+        for subject in whom.iter().filter_map(person::subject) {
+            match self.engine.identity().facts_of_others(&subject, now_ms) {
+                Ok(found) => return Ok(found),
+                // Then nothing rests on the person.
+                Err(IdentityError::NotKnown { .. } | IdentityError::Erased { .. }) => {}
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "facts about others are not found"
+                    );
+                    return Err(Trouble::Refused);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Returns the leaves in which facts were said again that name the person.
+pub(super) fn said_again(engine: &Engine, whom: &[Whom]) -> Vec<Reference> {
+    let numbers = whom.iter().filter_map(person::subject).flat_map(|one| engine.identity().said_again(&one));
+    numbers.map(|number| engine.numbering().place(number)).collect()
 }
 
 /// Finds what is a person's. An erasure also takes the leaves in which facts were said again that name the person.
 pub(super) fn find(engine: &Engine, whom: &[Whom], kind: Kind) -> Result<Found, Trouble> {
     let mut found = person::find(engine, whom)?;
     if kind == Kind::Erasure {
-        for subject in whom.iter().filter_map(person::subject) {
-            let numbers = engine.identity().said_again(&subject);
-            let places = numbers.into_iter().map(|number| engine.numbering().place(number));
-            found.leaves.extend(places.map(|place| (place.origin.0, place.index.get())));
-        }
+        let places = said_again(engine, whom).into_iter();
+        found.leaves.extend(places.map(|place| (place.origin.0, place.index.get())));
         found.leaves.sort_unstable();
         found.leaves.dedup();
     }

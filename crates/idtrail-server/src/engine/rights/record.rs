@@ -22,6 +22,8 @@ use idtrail_verify::CertificateBody;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::rectify::Correction;
+
 const SUFFIX: &str = ".record";
 const PACKAGE_SUFFIX: &str = ".package";
 const NONCE_BYTES: usize = 12;
@@ -152,6 +154,9 @@ pub(crate) struct Record {
     /// The likeliest first.
     #[serde(default)]
     pub(crate) whom: Vec<Whom>,
+    /// What is to be corrected.
+    #[serde(default)]
+    pub(crate) corrections: Vec<Correction>,
     #[serde(default)]
     pub(crate) planned: Option<Found>,
     #[serde(default)]
@@ -174,6 +179,7 @@ impl Record {
             part,
             nonce,
             whom: Vec::new(),
+            corrections: Vec::new(),
             planned: None,
             frozen: None,
             bodies: Vec::new(),
