@@ -53,8 +53,13 @@ async fn main() -> Result<(), Error> {
     let worker = start(&settings, &home, &feed)?;
     let mut status = caught_up(&worker).await?;
     worker.stop().await;
-    // Without its memory a sink asks the target. A webhook and BigQuery cannot be asked.
-    if !matches!(settings.target, TargetSettings::Webhook(_) | TargetSettings::BigQuery(_)) {
+    // Without its memory a sink asks the target. A webhook cannot be asked, nor BigQuery without a reader.
+    let can_be_asked = match &settings.target {
+        TargetSettings::Webhook(_) => false,
+        TargetSettings::BigQuery(config) => config.reader.is_some(),
+        _ => true,
+    };
+    if can_be_asked {
         std::fs::remove_dir_all(&home)?;
         let worker = start(&settings, &home, &feed)?;
         status = caught_up(&worker).await?;

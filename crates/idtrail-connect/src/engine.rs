@@ -57,7 +57,9 @@ impl EngineSettings {
             limits,
             backoff: Backoff::default(),
             dead_run_max: 100,
-            queue_bytes_max: limits.bytes_max.saturating_mul(2).max(1024 * 1024),
+            // Room for the batch that is being sent, a whole one behind it, and what one read brings: with less, each batch
+            // would first have to be filled while the target is idle.
+            queue_bytes_max: (limits.bytes_max / 2).saturating_mul(5).max(1024 * 1024),
             save_interval_ms: 500,
             seed,
         }

@@ -7,8 +7,7 @@
 //!
 //! Raw identifiers do not occur: the log holds none.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use crate::body::Json;
@@ -125,8 +124,9 @@ impl Privacy {
     }
 }
 
-/// Makes the references of one sink. The key is wiped when dropped.
-pub struct References(Zeroizing<[u8; 32]>);
+/// Makes the references of one sink. Holds the key as the state that HMAC makes of it, once and not for each row; the library
+/// wipes it when it is dropped.
+pub struct References(hmac::Key);
 
 impl std::fmt::Debug for References {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,7 +137,8 @@ impl std::fmt::Debug for References {
 impl References {
     /// Takes the sink's own key. It never changes while the sink lives, or one customer would get two references.
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        let key = Zeroizing::new(key);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &*key))
     }
 
     /// Returns the reference of a customer: `cr_` and 64 hex digits.
@@ -151,13 +152,14 @@ impl References {
     }
 
     fn make(&self, kind: &str, id: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
+        let mut mac = hmac::Context::with_key(&self.0);
         // The kind has a fixed length, so no two pairs give the same input.
         mac.update(kind.as_bytes());
         mac.update(id.as_bytes());
         let mut text = String::with_capacity(kind.len() + 64);
         text.push_str(kind);
-        push_hex(&mut text, &mac.finalize().into_bytes().into());
+        let tag = mac.sign();
+        push_hex(&mut text, tag.as_ref().try_into().expect("a tag of SHA-256 has 32 bytes"));
         text
     }
 }

@@ -33,11 +33,17 @@ use crate::personal::{Erase, Pii, Privacy, References, Refusal};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretError, SecretRef, Secrets};
 use crate::sink::Sink;
-use crate::sink::azure::{AzureConfig, AzureSink};
-use crate::sink::bigquery::{BigQueryConfig, BigQuerySink, Credentials, CredentialsError};
+use crate::sink::azure::AzureConfig;
+#[cfg(feature = "azure")]
+use crate::sink::azure::AzureSink;
+use crate::sink::bigquery::BigQueryConfig;
+#[cfg(feature = "bigquery")]
+use crate::sink::bigquery::{BigQuerySink, Credentials, CredentialsError};
 use crate::sink::files::{FileFormat, FilesConfig, FilesSink};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
-use crate::sink::s3::{S3Config, S3Keys, S3Sink};
+use crate::sink::s3::S3Config;
+#[cfg(feature = "s3")]
+use crate::sink::s3::{S3Keys, S3Sink};
 use crate::sink::snowflake::{AccountKey, SnowflakeConfig, SnowflakeSink};
 use crate::sink::webhook::{Guard, GuardError, Signer, SignerError, WebhookConfig, WebhookSink};
 
@@ -112,6 +118,9 @@ pub enum SettingsError {
     /// The section of the second principal does not fit.
     #[error("the section `rights` {0}")]
     Eraser(&'static str),
+    /// Whoever writes would also read.
+    #[error("`reader` must be another account than `key`: whoever writes must not be able to run queries")]
+    Reader,
     /// Nobody is named who takes persons out.
     #[error("the section `rights` is missing: nobody can take persons out of this target")]
     NoEraser,
@@ -119,8 +128,8 @@ pub enum SettingsError {
     #[error("no column holds the customer, so a person's rows cannot be found")]
     NoCustomer,
     /// This build does not have what the target needs.
-    #[error("this build has no Parquet")]
-    NotBuilt,
+    #[error("this build was made without {0}: take one that has it, or build with the feature of that name")]
+    NotBuilt(&'static str),
     /// A bucket or a prefix is not written as it must be.
     #[error(
         "a bucket has 3 to 63 lower-case letters, digits, - and .; a prefix has names separated by slashes"
@@ -136,6 +145,7 @@ pub enum SettingsError {
     #[error(transparent)]
     Signer(#[from] SignerError),
     /// A service account's key cannot be used.
+    #[cfg(feature = "bigquery")]
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// A private key cannot be used.
@@ -190,7 +200,16 @@ impl SinkSettings {
             _ => None,
         };
         if format == Some(FileFormat::Parquet) && !cfg!(feature = "parquet") {
-            return Err(SettingsError::NotBuilt);
+            return Err(SettingsError::NotBuilt("parquet"));
+        }
+        if let TargetSettings::BigQuery(config) = &self.target
+            && config.reader.is_some()
+            && config.reader == config.key
+        {
+            return Err(SettingsError::Reader);
+        }
+        if let Some(kind) = self.left_out() {
+            return Err(SettingsError::NotBuilt(kind));
         }
         if let Some(eraser) = &self.rights {
             eraser.check(&self.target, self.erase)?;
@@ -222,6 +241,9 @@ impl SinkSettings {
             TargetSettings::Files(config) => {
                 Box::new(FilesSink::new(config.clone(), columns, ports.disk.clone()))
             }
+            #[cfg(not(feature = "s3"))]
+            TargetSettings::S3(_) => return Err(SettingsError::NotBuilt("s3")),
+            #[cfg(feature = "s3")]
             TargetSettings::S3(config) => {
                 if let Some(endpoint) = &config.endpoint {
                     checked_url(endpoint, config.allow_http)?;
@@ -237,17 +259,26 @@ impl SinkSettings {
                 let (password, ca) = (optional(&config.password)?, optional(&config.ca)?);
                 Box::new(PostgresSink::new(config.clone(), password, ca, columns))
             }
+            #[cfg(not(feature = "azure"))]
+            TargetSettings::Azure(_) => return Err(SettingsError::NotBuilt("azure")),
+            #[cfg(feature = "azure")]
             TargetSettings::Azure(config) => {
                 let (password, ca) = (secrets.get(&config.password)?, optional(&config.ca)?);
                 Box::new(AzureSink::new(config.clone(), password, ca, columns))
             }
+            #[cfg(not(feature = "bigquery"))]
+            TargetSettings::BigQuery(_) => return Err(SettingsError::NotBuilt("bigquery")),
+            #[cfg(feature = "bigquery")]
             TargetSettings::BigQuery(config) => {
                 for url in [&config.write_endpoint, &config.rest_endpoint, &config.project_endpoint] {
                     checked_url(url, config.allow_http)?;
                 }
                 let (key, ca) = (optional(&config.key)?, optional(&config.ca)?);
                 let credentials = Credentials::new(key.as_ref(), config.allow_http, ports.clock.clone())?;
-                let sink = BigQuerySink::new(config.clone(), credentials, ca, columns);
+                let reader = optional(&config.reader)?
+                    .map(|key| Credentials::new(Some(&key), config.allow_http, ports.clock.clone()))
+                    .transpose()?;
+                let sink = BigQuerySink::new(config.clone(), credentials, reader, ca, columns);
                 Box::new(sink.ok_or(SettingsError::Table)?)
             }
             TargetSettings::Snowflake(config) => {
@@ -293,6 +324,16 @@ impl SinkSettings {
             TargetSettings::Azure(config) => Some((Dialect::Azure, &config.table)),
             TargetSettings::Snowflake(config) => Some((Dialect::Snowflake, &config.table)),
             TargetSettings::BigQuery(config) => Some((Dialect::BigQuery, &config.table)),
+        }
+    }
+
+    /// Returns the kind of the target if this build was made without it.
+    fn left_out(&self) -> Option<&'static str> {
+        match &self.target {
+            TargetSettings::Azure(_) if !cfg!(feature = "azure") => Some("azure"),
+            TargetSettings::BigQuery(_) if !cfg!(feature = "bigquery") => Some("bigquery"),
+            TargetSettings::S3(_) if !cfg!(feature = "s3") => Some("s3"),
+            _ => None,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod webhook;
 
 use crate::engine::{Ack, Batch, Cursor, Limits, Opened};
 use crate::feed::BoxFuture;
+use crate::position::Position;
 use crate::verdict::Failure;
 
 /// One outside system. Calls come one at a time; a call that is not answered within its deadline is dropped, so whatever a
@@ -31,11 +32,33 @@ pub trait Sink: Send {
     /// [`Failure`] with the verdict on it.
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>>;
 
+    /// Counts the rows from `first` to `last`, both included; `None` if the target cannot be asked. Called within a session, to
+    /// say how many rows a restore left behind.
+    ///
+    /// # Errors
+    /// [`Failure`] if the target does not answer.
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        let _ = (first, last);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Asks the target what the writer may do. Called after an opening, until it answered once.
     ///
     /// # Errors
     /// [`Failure`] if the target does not say.
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>>;
+}
+
+/// Returns the condition that a row's place is from `first` to `last`, both included. `quoted` are the names of the two
+/// columns as the target quotes them.
+pub(crate) fn between(quoted: (&str, &str), first: Position, last: Position) -> String {
+    let (log_id, seq) = quoted;
+    let (from_log, from) = (first.log_id.get(), first.seq);
+    let (to_log, to) = (last.log_id.get(), last.seq);
+    format!(
+        "({log_id} > {from_log} OR ({log_id} = {from_log} AND {seq} >= {from})) \
+         AND ({log_id} < {to_log} OR ({log_id} = {to_log} AND {seq} <= {to}))"
+    )
 }
 
 /// What a writer may do that it should not be able to do.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::closed::{self, Closed};
 use crate::engine::{
     Action, Beyond, Circuit, Command, Cursor, DeadLetter, Engine, EngineSettings, Input, LastFailure, Now,
+    Opened,
 };
 use crate::feed::Feed;
 use crate::plan::Plan;
@@ -303,7 +304,7 @@ async fn run(
         calls,
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(sink, called, told, deadline));
+    tasks.spawn(serve(sink, hands.feed.clone(), called, told, deadline));
     let mut input = Input::Wake;
     let mut dead_shown = None;
     let mut grants: Option<Grants> = None;
@@ -355,15 +356,6 @@ async fn run(
         input = tokio::select! {
             _ = &mut stop => break,
             next = heard.recv() => match next {
-                Some(Told::Input(Input::Opened(opened, _))) => {
-                    // A target that cannot be asked has what was settled.
-                    let next = engine.cursor().next;
-                    let settled = next.seq.checked_sub(1).map(|seq| Position { seq, ..next });
-                    let beyond = opened.high_water.or(settled).and_then(|newest| {
-                        Some(Beyond { survived: hands.feed.survived(newest)?, newest })
-                    });
-                    Input::Opened(opened, beyond)
-                }
                 Some(Told::Input(next)) => next,
                 Some(Told::Grants(found)) => {
                     warn_of(&name, &found);
@@ -473,6 +465,7 @@ fn blocking(
 /// Owns the sink and makes its calls one after another.
 async fn serve(
     mut sink: Box<dyn Sink>,
+    feed: Arc<dyn Feed>,
     mut calls: mpsc::Receiver<Call>,
     told: mpsc::Sender<Told>,
     deadline: Duration,
@@ -494,7 +487,8 @@ async fn serve(
                         };
                         let _ = told.send(Told::Grants(grants)).await;
                     }
-                    Input::Opened(opened, None)
+                    let beyond = beyond(&mut *sink, &*feed, &cursor, &opened, deadline).await;
+                    Input::Opened(opened, beyond)
                 }
                 Ok(Err(failure)) => Input::OpenFailed(failure),
                 Err(_) => Input::OpenFailed(Failure::timeout()),
@@ -509,6 +503,26 @@ async fn serve(
             return;
         }
     }
+}
+
+/// Looks whether the target has rows that the log lost, and has them counted.
+async fn beyond(
+    sink: &mut dyn Sink,
+    feed: &dyn Feed,
+    cursor: &Cursor,
+    opened: &Opened,
+    deadline: Duration,
+) -> Option<Beyond> {
+    // A target that cannot be asked has what was settled.
+    let settled = cursor.next.seq.checked_sub(1).map(|seq| Position { seq, ..cursor.next });
+    let newest = opened.high_water.or(settled)?;
+    let survived = feed.survived(newest)?;
+    let rows = match tokio::time::timeout(deadline, sink.count(survived, newest)).await {
+        Ok(Ok(rows)) => rows,
+        // Known at most, then; counting is no reason not to deliver.
+        Ok(Err(_)) | Err(_) => None,
+    };
+    Some(Beyond { survived, newest, rows })
 }
 
 fn report(name: &str, circuit: Circuit, failure: Option<&LastFailure>) {

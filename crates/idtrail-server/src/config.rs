@@ -296,7 +296,7 @@ pub struct Sink {
     /// `key`, `role` or `warehouse`, as the kind of target needs; docs/sinks has them. Default: nobody.
     pub rights: Option<toml::Table>,
     /// Where the rows go: a section of its own, `[sinks.NAME.target]`, with `kind` = `files`, `postgres`, `webhook`, `snowflake`,
-    /// `bigquery` or `azure` and the keys of that kind, which docs/sinks lists. A relative path starts at the configuration file's directory. No default.
+    /// `bigquery`, `azure` or `s3` and the keys of that kind, which docs/sinks lists. A relative path starts at the configuration file's directory. No default.
     pub target: Option<toml::Table>,
 }
 

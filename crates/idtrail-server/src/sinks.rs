@@ -537,7 +537,8 @@ fn running(status: &SinkStatus) -> Value {
         "erased": status.erased,
         "dead": status.dead,
         "beyond": status.beyond.iter().map(|beyond| json!({
-            "survived": place(beyond.survived), "newest": place(beyond.newest), "rowsMax": beyond.rows_max()
+            "survived": place(beyond.survived), "newest": place(beyond.newest), "rows": beyond.rows,
+            "rowsMax": beyond.rows_max()
         })).collect::<Vec<_>>(),
         "lastFailure": failure,
         "grants": grants,

@@ -36,7 +36,10 @@ pub const BEYOND_MAX: usize = 100;
 
 impl Cursor {
     /// Remembers rows that the log does not hold any more, once for each place where an origin ended.
-    pub(super) fn note_beyond(&mut self, found: Beyond) {
+    pub(super) fn note_beyond(&mut self, mut found: Beyond) {
+        let same = |known: &Beyond| known.survived == found.survived && known.newest == found.newest;
+        // Counted before; not every look finds the target willing.
+        found.rows = found.rows.or_else(|| self.beyond.iter().find(|known| same(known))?.rows);
         self.beyond.retain(|known| known.survived != found.survived);
         self.beyond.push(found);
         self.beyond.sort_by_key(|known| known.survived);
@@ -92,6 +95,9 @@ pub struct Beyond {
     pub survived: Position,
     /// The target's newest row of that origin, or of one that was lost as a whole.
     pub newest: Position,
+    /// How many rows these are, if the target could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
 impl Beyond {

@@ -9,7 +9,7 @@ use crate::verdict::{Failure, Status};
 const READ_ENTRIES_MAX: usize = 4096;
 /// Bytes of JSON that one read asks for: opened events take several times that in memory until they are rows.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
-const QUEUE_ENTRIES_MAX: usize = 4 * READ_ENTRIES_MAX;
+const QUEUE_ENTRIES_MAX: usize = 6 * READ_ENTRIES_MAX;
 
 impl Engine {
     pub(super) fn plan(&mut self, now: Now) -> Vec<Action> {

@@ -13,8 +13,7 @@ use crate::path::{Path, usual_place};
 use crate::personal::{Pii, Privacy, References, write_redacted};
 use crate::row::{Column, ColumnType, Misfit, Row};
 
-/// Bytes of text that a row has room for at once: a usual event as JSON, and a usual cell.
-const EVENT_BYTES: usize = 640;
+/// Bytes of text that a usual cell has.
 const CELL_BYTES: usize = 32;
 
 /// Knows where the values of a mapping stand.
@@ -31,6 +30,8 @@ pub(super) struct Filler {
 struct Needs {
     customer: bool,
     interaction: bool,
+    /// Room for the event itself.
+    event: bool,
     text_bytes: usize,
 }
 
@@ -103,7 +104,8 @@ impl Filler {
         let needs = Needs {
             customer: shows_event || steps.contains(&Step::Customer),
             interaction: shows_event || steps.iter().any(|step| matches!(step, Step::Interaction(_))),
-            text_bytes: CELL_BYTES * steps.len() + if shows_event { EVENT_BYTES } else { 0 },
+            event: shows_event,
+            text_bytes: CELL_BYTES * steps.len(),
         };
         Self { names, steps, needs }
     }
@@ -117,7 +119,8 @@ impl Filler {
         references: &References,
     ) -> Result<Row, Unmappable> {
         let shared = self.shared(event, privacy, references);
-        let mut row = Row::begin(event.position, columns.len(), self.needs.text_bytes);
+        let whole = if self.needs.event { event.body.as_str().len() } else { 0 };
+        let mut row = Row::begin(event.position, columns.len(), self.needs.text_bytes + whole);
         for (column, step) in columns.iter().zip(&self.steps) {
             fill(&mut row, event, step, column.kind, &shared, privacy)
                 .map_err(|_| Unmappable::Misfit(column.name.clone()))?;

@@ -15,7 +15,9 @@ use crate::personal::Erase;
 use crate::plan::Plan;
 use crate::rights::RightsTask;
 use crate::secret::{Secret, SecretRef, Secrets};
+#[cfg(feature = "azure")]
 use crate::sink::azure::AzureRights;
+#[cfg(feature = "bigquery")]
 use crate::sink::bigquery::{BigQueryRights, Credentials};
 use crate::sink::postgres::PostgresRights;
 use crate::sink::snowflake::{AccountKey, SnowflakeRights};
@@ -118,12 +120,18 @@ impl SinkSettings {
                 config.user = user()?;
                 PostgresRights::new(config, password, ca, mapping).map(|task| Box::new(task) as _)
             }
+            #[cfg(not(feature = "azure"))]
+            TargetSettings::Azure(_) => return Err(SettingsError::NotBuilt("azure")),
+            #[cfg(feature = "azure")]
             TargetSettings::Azure(config) => {
                 let (mut config, ca) = (config.clone(), secret(&config.ca)?);
                 config.user = user()?;
                 let password = password.ok_or(SettingsError::NoEraser)?;
                 AzureRights::new(config, password, ca, mapping).map(|task| Box::new(task) as _)
             }
+            #[cfg(not(feature = "bigquery"))]
+            TargetSettings::BigQuery(_) => return Err(SettingsError::NotBuilt("bigquery")),
+            #[cfg(feature = "bigquery")]
             TargetSettings::BigQuery(config) => {
                 let ca = secret(&config.ca)?;
                 let credentials = Credentials::new(key.as_ref(), config.allow_http, ports.clock.clone())?;

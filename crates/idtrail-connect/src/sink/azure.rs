@@ -9,10 +9,15 @@
 //! the column's own type refuses.
 
 mod config;
+#[cfg(feature = "azure")]
 pub(crate) mod request;
+#[cfg(feature = "azure")]
 mod rights;
+#[cfg(feature = "azure")]
 mod service;
 
 pub use config::AzureConfig;
+#[cfg(feature = "azure")]
 pub use rights::AzureRights;
+#[cfg(feature = "azure")]
 pub use service::{AzureSink, RULES};

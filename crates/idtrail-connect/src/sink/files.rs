@@ -10,6 +10,7 @@ mod request;
 mod service;
 
 pub use config::{FileFormat, FilesConfig};
+#[cfg(feature = "s3")]
 pub(crate) use content::{encode, keys};
 pub use service::FilesSink;
 

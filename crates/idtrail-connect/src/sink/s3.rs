@@ -6,8 +6,11 @@
 //! far the target is. No object is ever replaced or removed.
 
 mod config;
+#[cfg(feature = "s3")]
 mod request;
+#[cfg(feature = "s3")]
 mod service;
 
 pub use config::S3Config;
+#[cfg(feature = "s3")]
 pub use service::{S3Keys, S3Sink};

@@ -10,13 +10,13 @@ use idtrail_connect::rights::{Person, RightsTask as _};
 use idtrail_connect::settings::{SinkSettings, TargetSettings};
 use idtrail_connect::sink::Grants;
 use idtrail_connect::sink::bigquery::{BigQueryRights, Credentials, RULES, STORAGE_RULES};
-use idtrail_connect::{Verdict, judge};
+use idtrail_connect::{Position, Verdict, judge};
 use serde_json::{Value, json};
 
 use crate::emulator::{Emulator, free_port, script};
 use crate::google::Google;
 use crate::proxy::Proxy;
-use crate::support::{MemoryFeed, caught_up, privacy, samples, start, until};
+use crate::support::{FixedSecrets, MemoryFeed, caught_up, ports, privacy, samples, start, until};
 
 pub(crate) struct Cloud {
     _emulator: Emulator,
@@ -117,6 +117,7 @@ async fn bigquery_gets_everything_once() {
     let cloud = Cloud::start().await;
     delivers_through_cuts(&cloud).await;
     wrong_answers_lose_nothing(&cloud).await;
+    a_lost_stream_is_made_good_by_a_reader(&cloud).await;
     bad_rows_are_set_aside(&cloud).await;
     what_needs_a_person_stops(&cloud).await;
     persons_are_taken_out(&cloud).await;
@@ -195,6 +196,55 @@ async fn wrong_answers_lose_nothing(cloud: &Cloud) {
     assert_eq!(cloud.seqs("faults").await, (0..600).collect::<Vec<_>>());
     assert_eq!((worker.status().delivered, worker.status().dead), (600, 0));
     worker.stop().await;
+}
+
+/// The stream is gone while a batch is in doubt: with a reader the table decides, without one a person must.
+async fn a_lost_stream_is_made_good_by_a_reader(cloud: &Cloud) {
+    cloud.table("lost", Pii::None, Erase::Delete).await;
+    let gone = json!({"method": "FinalizeWriteStream", "do": "status", "code": 5});
+    // Applied with its answer lost, and not applied.
+    let doubts = [
+        json!({"method": "AppendRows", "do": "lost", "code": 14}),
+        json!({"method": "AppendRows", "do": "status", "code": 14}),
+    ];
+    let home = tempfile::tempdir().unwrap();
+    let blind = cloud.config("lost", cloud.faulty, "none", "delete");
+    let other = cloud.google.key.replace("\"k1\"", "\"k1\" ");
+    let other = other.replace('\\', "\\\\").replace('"', "\\\"");
+    let rest = format!("rest_endpoint = \"http://127.0.0.1:{}\"", cloud.rest);
+    let seeing = blind.replace(&format!("rest_endpoint = \"http://{}\"", cloud.google.address), &rest);
+    let seeing = format!("{seeing}\nreader = {{ env = \"{other}\" }}");
+    assert_ne!(blind.lines().count(), seeing.lines().count());
+    let feed = MemoryFeed::new(Vec::new());
+    for (doubt, from) in doubts.iter().zip((0..).step_by(100)) {
+        // The second round begins with a stream, which is asked for at once.
+        let at_start = (from > 0).then(|| gone.clone());
+        let faults: Vec<Value> = at_start.into_iter().chain([doubt.clone(), gone.clone()]).collect();
+        cloud.faults(&faults);
+        feed.push(samples(0, from..from + 100));
+        let worker = start(&blind, home.path(), feed.clone());
+        let status = until(&worker, |status| status.circuit == Circuit::Stopped).await;
+        assert_eq!(status.last_failure.unwrap().code, "stream_lost");
+        worker.stop().await;
+        cloud.faults(std::slice::from_ref(&gone));
+        let worker = start(&seeing, home.path(), feed.clone());
+        caught_up(&worker).await;
+        assert_eq!(cloud.faults_left(), "", "the stream was gone");
+        worker.stop().await;
+        assert_eq!(cloud.seqs("lost").await, (0..i64::try_from(from).unwrap() + 100).collect::<Vec<_>>());
+    }
+    // A cursor that was lost: the table says how far it is.
+    std::fs::remove_file(home.path().join("lost").join("cursor")).unwrap();
+    feed.push(samples(0, 200..230));
+    let worker = start(&seeing, home.path(), feed.clone());
+    caught_up(&worker).await;
+    assert_eq!(cloud.seqs("lost").await, (0..230).collect::<Vec<_>>());
+    worker.stop().await;
+    // And counts what a restore left behind.
+    let settings: SinkSettings = toml::from_str(&seeing).unwrap();
+    let plan = settings.plan([9; 32]).unwrap();
+    let mut sink = settings.sink(&plan, &FixedSecrets, &ports()).unwrap();
+    assert_eq!(sink.count(Position::new(0, 20), Position::new(0, 29)).await, Ok(Some(10)));
 }
 
 async fn bad_rows_are_set_aside(cloud: &Cloud) {

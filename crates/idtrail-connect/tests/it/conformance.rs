@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use idtrail_connect::engine::{Wanted, balance};
+use idtrail_connect::engine::{Cursor, Wanted, balance};
 use idtrail_connect::personal::{Erase, Pii};
+use idtrail_connect::settings::SinkSettings;
 use idtrail_connect::worker::Worker;
 use idtrail_connect::{FeedEntry, Position};
 use serde_json::Value;
@@ -14,8 +15,9 @@ use crate::azure::Server;
 use crate::bigquery::Cloud;
 use crate::postgres::Cluster;
 use crate::proxy::Proxy;
+use crate::s3::{self, Store};
 use crate::snowflake::Account;
-use crate::support::{MemoryFeed, caught_up, samples, start};
+use crate::support::{FixedSecrets, MemoryFeed, caught_up, ports, samples, start};
 use crate::webhook::{self, Receiver};
 
 const NAME: &str = "conform";
@@ -30,6 +32,7 @@ enum Target {
     Webhook(Receiver),
     BigQuery(Cloud),
     Azure(Server),
+    S3(Store),
     Snowflake(std::sync::Arc<Account>, &'static str),
 }
 
@@ -48,6 +51,7 @@ impl Target {
                 });
                 lines.map(|row| (row["log_id"].as_u64().unwrap(), row["seq"].as_u64().unwrap())).collect()
             }
+            Self::S3(store) => store.arrived("trail").await,
             Self::Webhook(receiver) => return receiver.arrived.lock().unwrap().clone(),
             Self::Postgres(cluster) => {
                 let admin = cluster.admin().await;
@@ -102,7 +106,8 @@ fn wanted(entries: &[FeedEntry]) -> BTreeMap<Position, Wanted> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_sink_delivers_the_same() {
-    let (cloud, server, account) = tokio::join!(Cloud::start(), Server::start(), Account::start());
+    let (cloud, server, account, store) =
+        tokio::join!(Cloud::start(), Server::start(), Account::start(), Store::start());
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let (receiver, hook) = webhook::serve().await;
     let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
@@ -133,6 +138,10 @@ async fn every_sink_delivers_the_same() {
     let proxy = through(local(server.port)).await;
     let toml = server.config(NAME, proxy.address.port(), "none", "delete");
     targets.push(("azure", toml, Target::Azure(server)));
+    let proxy = through(local(store.port)).await;
+    let toml =
+        s3::config(proxy.address.port(), s3::SECRET).replace("\"s3\"\nerase", &format!("\"{NAME}\"\nerase"));
+    targets.push(("s3", toml, Target::S3(store)));
     let account = std::sync::Arc::new(account);
     for mode in ["streaming", "sql"] {
         account.table(mode, Pii::None, Erase::Delete).await;
@@ -156,7 +165,7 @@ async fn every_sink_delivers_the_same() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         feed.push(chunk.to_vec());
     }
-    for ((name, _, target), worker) in targets.iter().zip(workers) {
+    for ((name, toml, target), worker) in targets.iter().zip(workers) {
         caught_up(&worker).await;
         let dead: BTreeSet<Position> = worker.dead_letters().iter().map(|letter| letter.at).collect();
         let arrived = target.arrived().await;
@@ -168,5 +177,25 @@ async fn every_sink_delivers_the_same() {
         let wanted = log.values().filter(|wanted| **wanted == Wanted::Yes).count();
         assert_eq!(arrived.len(), wanted - refused, "{name}");
         worker.stop().await;
+        // What a restore left behind is counted in the target itself, across logs.
+        let (first, last) = (Position::new(0, 20), Position::new(1, 10));
+        let there = arrived.iter().filter(|place| (first..=last).contains(place)).count() as u64;
+        let can_be_asked = !matches!(*name, "webhook" | "bigquery");
+        assert_eq!(count(toml, first, last).await, can_be_asked.then_some(there), "{name}");
     }
+}
+
+async fn count(toml: &str, first: Position, last: Position) -> Option<u64> {
+    let settings: SinkSettings = toml::from_str(toml).unwrap();
+    let plan = settings.plan([9; 32]).unwrap();
+    let mut sink = settings.sink(&plan, &FixedSecrets, &ports()).unwrap();
+    // The proxies may have cuts left.
+    for _ in 0..20 {
+        if sink.open(&Cursor::default()).await.is_ok()
+            && let Ok(count) = sink.count(first, last).await
+        {
+            return count;
+        }
+    }
+    panic!("no answer");
 }

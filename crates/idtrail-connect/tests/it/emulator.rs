@@ -70,7 +70,7 @@ pub(crate) fn script(name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn place(name: &str) -> PathBuf {
+pub(crate) fn place(name: &str) -> PathBuf {
     let found = Command::new(root().join("scripts/emulators")).args(["where", name]).output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end())

@@ -26,3 +26,5 @@ mod stores;
 mod stuck;
 mod support;
 mod webhook;
+#[cfg(feature = "wide")]
+mod wide;

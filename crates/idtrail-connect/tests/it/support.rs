@@ -135,16 +135,20 @@ pub(crate) fn start(toml: &str, home: &std::path::Path, feed: std::sync::Arc<Mem
     try_start(toml, home, feed).unwrap()
 }
 
+pub(crate) fn ports() -> Ports {
+    Ports {
+        disk: std::sync::Arc::new(idtrail_port::os::OsDisk),
+        clock: std::sync::Arc::new(idtrail_port::os::OsClock::default()),
+    }
+}
+
 pub(crate) fn try_start(
     toml: &str,
     home: &std::path::Path,
     feed: std::sync::Arc<MemoryFeed>,
 ) -> Result<Worker, StoreError> {
     let settings: SinkSettings = toml::from_str(toml).unwrap();
-    let ports = Ports {
-        disk: std::sync::Arc::new(idtrail_port::os::OsDisk),
-        clock: std::sync::Arc::new(idtrail_port::os::OsClock::default()),
-    };
+    let ports = ports();
     let plan = settings.plan([9; 32]).unwrap();
     let sink = settings.sink(&plan, &FixedSecrets, &ports).unwrap();
     Worker::start(Parts {

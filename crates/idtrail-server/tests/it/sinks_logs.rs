@@ -115,7 +115,7 @@ fn rows_go_on_in_the_next_log_and_what_was_lost_is_counted() {
             let survived = format!("{}/{}", log - 1, indices[0] + 4);
             assert_eq!(
                 state["beyond"].as_array().unwrap().last().unwrap(),
-                &json!({ "survived": survived, "newest": format!("{}/{}", log - 1, indices[0] + 6), "rowsMax": 3 }),
+                &json!({ "survived": survived, "newest": format!("{}/{}", log - 1, indices[0] + 6), "rows": 3, "rowsMax": 3 }),
             );
         }
         assert_eq!(state["settled"], json!(sizes + indices[6] + 1), "{state}");

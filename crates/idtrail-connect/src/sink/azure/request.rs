@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::ddl::{Dialect, quote};
 use crate::engine::Batch;
+use crate::position::Position;
 use crate::row::{Cell, Column, ColumnType, LOG_ID, SEQ, format_timestamp};
+use crate::sink::between;
 
 /// The statements of one table.
 #[derive(Clone, Debug)]
@@ -26,6 +28,12 @@ impl Table {
     /// Asks for the newest row.
     pub(crate) fn high_water(&self) -> String {
         format!("SELECT TOP (1) [log_id], [seq] FROM {} ORDER BY [log_id] DESC, [seq] DESC", self.quoted)
+    }
+
+    /// Counts the rows between two places.
+    pub(crate) fn count(&self, first: Position, last: Position) -> String {
+        let found = between(("[log_id]", "[seq]"), first, last);
+        format!("SELECT COUNT_BIG(*) FROM {} WHERE {found}", self.quoted)
     }
 
     /// Asks for the newest row, and keeps others from writing behind it until the transaction ends.

@@ -181,6 +181,14 @@ impl Sink for AzureSink {
         Box::pin(self.send(batch))
     }
 
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let statement = self.table.count(first, last);
+            let Some(client) = &mut self.client else { return Ok(None) };
+            touched(&rows(client, &statement, None).await?).map(Some)
+        })
+    }
+
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {
         Box::pin(self.ask_grants())
     }

@@ -13,6 +13,10 @@ pub struct BigQueryConfig {
     /// The service account's key, the JSON file that Google gives out. Only emulators do without.
     #[serde(default)]
     pub key: Option<SecretRef>,
+    /// The key of a third service account that may read the table and run queries, and change nothing. With it a stream that
+    /// is gone, or a cursor that was lost, needs no person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<SecretRef>,
     /// Where the Storage Write API is.
     #[serde(default = "write_endpoint")]
     pub write_endpoint: String,

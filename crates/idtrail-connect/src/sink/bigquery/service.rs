@@ -22,10 +22,12 @@ use super::proto::{
     AppendRowsRequest, AppendRowsResponse, DescriptorProto, FinalizeWriteStreamRequest,
     FinalizeWriteStreamResponse, RpcStatus, StorageError, WriteStream,
 };
+use super::reader::Reader;
 use super::request::{StreamNote, TableName, append, create, descriptor, intent_applied, table_fits};
 use crate::engine::{Ack, Batch, Cursor, Limits, Opened};
 use crate::feed::BoxFuture;
 use crate::http_client;
+use crate::position::Position;
 use crate::row::Column;
 use crate::secret::Secret;
 use crate::sink::{Grants, Sink};
@@ -89,6 +91,7 @@ pub struct BigQuerySink {
     ca: Option<Secret>,
     columns: Vec<Column>,
     descriptor: DescriptorProto,
+    reader: Option<Reader>,
     session: Option<Session>,
 }
 
@@ -111,16 +114,19 @@ struct AppendCall {
 }
 
 impl BigQuerySink {
-    /// Makes a sink; connects when it is opened. `None` if the table is not written `project.dataset.table`.
+    /// Makes a sink; connects when it is opened. `reader` is the account that may ask the table, if there is one. `None` if
+    /// the table is not written `project.dataset.table`.
     pub fn new(
         config: BigQueryConfig,
         credentials: Credentials,
+        reader: Option<Credentials>,
         ca: Option<Secret>,
         columns: Vec<Column>,
     ) -> Option<Self> {
         let table = TableName::parse(&config.table)?;
         let descriptor = descriptor(&columns);
-        Some(Self { config, table, credentials, ca, columns, descriptor, session: None })
+        let reader = reader.map(|credentials| Reader::new(credentials, &config.rest_endpoint, &table));
+        Some(Self { config, table, credentials, ca, columns, descriptor, reader, session: None })
     }
 
     async fn open_session(&mut self, cursor: &Cursor) -> Result<Opened, Failure> {
@@ -128,7 +134,12 @@ impl BigQuerySink {
         let client = rest_client(self.ca.as_ref())?;
         let channel = connect(&self.config.write_endpoint, self.ca.as_ref()).await?;
         let mut opened = Opened::default();
-        if !cursor.session.is_empty() {
+        if cursor.session.is_empty() {
+            // A new sink, or a cursor that was lost: then the table says how far it is.
+            if let Some(reader) = &mut self.reader {
+                opened.high_water = reader.newest(&client).await?;
+            }
+        } else {
             let noted = cursor.intent.map_or(0, |intent| intent.rows);
             let differs = || Failure::stop("stream_differs", Status::none());
             let note = StreamNote::parse(&cursor.session).ok_or_else(differs)?;
@@ -138,8 +149,12 @@ impl BigQuerySink {
                 }
                 // Nothing was under way, so nothing is in doubt.
                 Err(failure) if failure.code == "stream_missing" && noted == 0 => {}
+                // Nothing can be appended to a stream that is gone, so what the table has now stays so.
                 Err(failure) if failure.code == "stream_missing" => {
-                    return Err(Failure::stop("stream_lost", failure.status));
+                    let (Some(reader), Some(intent)) = (&mut self.reader, cursor.intent) else {
+                        return Err(Failure::stop("stream_lost", failure.status));
+                    };
+                    opened.intent_applied = reader.has(&client, intent).await?;
                 }
                 Err(failure) => return Err(failure),
             }
@@ -301,6 +316,14 @@ impl Sink for BigQuerySink {
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>> {
         Box::pin(self.send(batch))
+    }
+
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let Some(reader) = &mut self.reader else { return Ok(None) };
+            let client = rest_client(self.ca.as_ref())?;
+            reader.count(&client, first, last).await
+        })
     }
 
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {

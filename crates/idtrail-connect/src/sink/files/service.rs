@@ -20,7 +20,7 @@ use crate::verdict::{Failure, Status};
 /// Largest file that is read again, to see which rows it holds.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Bytes of rows in one file before it is compressed; twice that is held in memory at most.
+/// Bytes of rows in one file before it is compressed; two and a half times that is held in memory at most.
 const FILE_ROWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Delivers to a directory.
@@ -79,6 +79,10 @@ impl Sink for FilesSink {
         Box::pin(self.blocking(move |work| work.deliver(&batch)))
     }
 
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(self.blocking(move |work| work.count(first, last).map(Some)))
+    }
+
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {
         let reason = "files belong to whoever may write the directory".to_owned();
         Box::pin(std::future::ready(Ok(Grants::Unknown { reason })))
@@ -132,6 +136,15 @@ impl Work {
         let path = self.config.dir.join(name.write(self.extension()));
         write_atomic(&*self.disk, &path, &bytes, Privacy::Owner).map_err(|error| verdict(&error))?;
         Ok(Ack::default())
+    }
+
+    fn count(&self, first: Position, last: Position) -> Result<u64, Failure> {
+        let mut count = 0;
+        for part in self.parts()?.iter().filter(|part| part.first <= last && first <= part.last) {
+            let places = self.keys(&self.config.dir.join(part.write(self.extension())))?;
+            count += places.iter().filter(|place| (first..=last).contains(place)).count() as u64;
+        }
+        Ok(count)
     }
 
     /// Returns the places of a file's rows.

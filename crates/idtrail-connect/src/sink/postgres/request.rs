@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::engine::Batch;
+use crate::position::Position;
 use crate::row::{Cell, Column, ColumnType, LOG_ID, Row, SEQ, format_timestamp};
+use crate::sink::between;
 
 /// The names of one table, ready to stand in statements.
 #[derive(Clone, Debug)]
@@ -63,6 +65,12 @@ impl Table {
              WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped",
             self.literal
         )
+    }
+
+    /// Counts the rows between two places.
+    pub(crate) fn count(&self, first: Position, last: Position) -> String {
+        let found = between(("\"log_id\"", "\"seq\""), first, last);
+        format!("SELECT count(*) FROM {} WHERE {found}", self.quoted)
     }
 
     /// Returns the format for a table whose columns have these types, by name. The binary one spares the server the reading

@@ -176,6 +176,18 @@ impl Sink for PostgresSink {
         Box::pin(self.send(batch))
     }
 
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let Some(client) = &self.client else { return Ok(None) };
+            let rows = client.simple_query(&self.table.count(first, last)).await;
+            let rows = rows.map_err(|error| verdict(&error))?;
+            Ok(rows.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                _ => None,
+            }))
+        })
+    }
+
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {
         Box::pin(self.ask_grants())
     }

@@ -169,7 +169,7 @@ impl S3Sink {
         let mut name = ObjectName { first: batch.first(), again: None };
         if batch.mode == Mode::Keyed {
             let all = self.names(None).await?;
-            let there = self.there(&all, &batch).await?;
+            let there = self.places(&all, batch.first(), batch.last()).await?;
             batch.rows.retain(|row| !there.contains(&row.position));
             if batch.rows.is_empty() {
                 return Ok(Ack::default());
@@ -187,11 +187,16 @@ impl S3Sink {
         Ok(Ack::default())
     }
 
-    /// Returns the places that are in the store already, of those that a batch is about.
-    async fn there(&self, all: &[ObjectName], batch: &Batch) -> Result<BTreeSet<Position>, Failure> {
+    /// Returns the places that are in the store, of those from `first` to `last`, and perhaps some around them.
+    async fn places(
+        &self,
+        all: &[ObjectName],
+        first: Position,
+        last: Position,
+    ) -> Result<BTreeSet<Position>, Failure> {
         let mut there = BTreeSet::new();
-        for name in near(all, batch.first(), batch.last()) {
-            if name.again.is_some() && self.last(name).await? < batch.first() {
+        for name in near(all, first, last) {
+            if name.again.is_some() && self.last(name).await? < first {
                 continue;
             }
             let path = self.path(&name.write(self.config.format.extension()));
@@ -221,6 +226,14 @@ impl Sink for S3Sink {
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Ack, Failure>> {
         Box::pin(self.send(batch))
+    }
+
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let all = self.names(None).await?;
+            let places = self.places(&all, first, last).await?;
+            Ok(Some(places.range(first..=last).count() as u64))
+        })
     }
 
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {

@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::ddl::{Dialect, quote};
 use crate::engine::Batch;
+use crate::position::Position;
 use crate::row::{Cell, Column, ColumnType, LOG_ID, Row, SEQ, format_timestamp};
+use crate::sink::between;
 
 /// The names of one table and its statements. Names are upper-case, as the DDL makes them.
 #[derive(Clone, Debug)]
@@ -40,6 +42,12 @@ impl Table {
             "SELECT \"LOG_ID\", \"SEQ\" FROM {} ORDER BY \"LOG_ID\" DESC, \"SEQ\" DESC LIMIT 1",
             self.quoted
         )
+    }
+
+    /// Counts the rows between two places.
+    pub(crate) fn count(&self, first: Position, last: Position) -> String {
+        let found = between(("\"LOG_ID\"", "\"SEQ\""), first, last);
+        format!("SELECT COUNT(*) FROM {} WHERE {found}", self.quoted)
     }
 
     /// Asks for the columns and their types; schema and table are bound.

@@ -348,6 +348,13 @@ impl Sink for SnowflakeSink {
         Box::pin(self.send(batch))
     }
 
+    fn count(&mut self, first: Position, last: Position) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            let api = self.api()?;
+            Ok(api.statement(&self.table.count(first, last), &[]).await?.number(0, 0))
+        })
+    }
+
     fn grants(&mut self) -> BoxFuture<'_, Result<Grants, Failure>> {
         Box::pin(self.ask_grants())
     }

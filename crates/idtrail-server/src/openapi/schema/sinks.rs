@@ -81,6 +81,8 @@ pub struct SinkBeyond {
     pub survived: String,
     /// The target's newest row.
     pub newest: String,
+    /// How many rows these are; null if the target cannot be asked.
+    pub rows: Option<u64>,
     /// How many rows these are at most; null if a whole log was lost between the two places.
     pub rows_max: Option<u64>,
 }
