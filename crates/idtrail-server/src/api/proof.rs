@@ -16,7 +16,7 @@ pub(crate) fn json<T: Serialize>(
     answer: &mut T,
     proof: impl Fn(&mut T) -> Option<&mut String>,
 ) -> serde_json::Result<Vec<u8>> {
-    let Some(text) = proof(answer).map(std::mem::take).filter(|text| has_lines_only(text)) else {
+    let Some(text) = proof(answer).filter(|text| has_lines_only(text)).map(std::mem::take) else {
         return serde_json::to_vec(answer);
     };
     let mut body = Vec::with_capacity(text.len() + 768);
