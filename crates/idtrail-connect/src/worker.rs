@@ -375,6 +375,11 @@ async fn run(
         while tasks.try_join_next().is_some() {}
     }
     tasks.shutdown().await;
+    // An orderly end leaves what was settled, or the next start would have it settled once more.
+    let (store, cursor) = (hands.store.clone(), engine.cursor().clone());
+    let save = move || saved(store.lock().unwrap_or_else(PoisonError::into_inner).save_cursor(&cursor));
+    // What went wrong is in the process' log.
+    let _ = tokio::task::spawn_blocking(save).await;
 }
 
 /// Carries out actions.

@@ -325,7 +325,7 @@ pub struct Identity {
     /// File with the salt of hashes in events whose `hashScheme` is none of `legacy_hash`: SHA-256 of the value with the salt
     /// behind it. With it such events join whoever shows the value. Line ends at its end do not count. Default: no salt.
     pub event_salt_file: Option<PathBuf>,
-    /// The same salt by reference, in the place of `event_salt_file`: `{ file = "path" }` or `{ env = "NAME" }`.
+    /// The same salt by reference, in the place of `event_salt_file`: `{ file = "path" }` or `{ env = "NAME" }`. Default: none.
     pub event_salt: Option<SecretSource>,
     /// Whether statements about identities and changes of the rules need a second data protection officer, who approves what
     /// the first one proposed. Default: `false`.
@@ -348,7 +348,7 @@ pub struct LegacyHash {
     pub template: Option<String>,
     /// File with the salt. Line ends at its end do not count. Default: no salt.
     pub salt_file: Option<PathBuf>,
-    /// The salt by reference, in the place of `salt_file`: `{ file = "path" }` or `{ env = "NAME" }`.
+    /// The salt by reference, in the place of `salt_file`: `{ file = "path" }` or `{ env = "NAME" }`. Default: none.
     pub salt: Option<SecretSource>,
     /// The forms in which values were hashed: `canonical` (E.164, the address in lower case, issuer and number), `tel_uri`,
     /// `digits`, `without_issuer`. Default: `canonical`.

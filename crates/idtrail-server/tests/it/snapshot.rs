@@ -67,7 +67,10 @@ fn what_is_kept_is_what_the_log_says_and_only_that() {
     // Without it, damaged, cut, or of a longer log: everything is read.
     for bytes in [None, Some(sealed[..sealed.len() - 1].to_vec()), Some(Vec::new())] {
         match bytes {
-            None => disk.remove(Path::new(FILE)).unwrap(),
+            None => {
+                disk.remove(Path::new(FILE)).unwrap();
+                disk.sync_dir(Path::new("/data")).unwrap();
+            }
             Some(bytes) => put(&disk, &bytes),
         }
         opened_is(&disk, &clock, 0, &more);
