@@ -133,6 +133,21 @@ struct State {
     replaying_dead: bool,
 }
 
+impl Shared {
+    fn show(&self, engine: &Engine, dead: Arc<Vec<DeadLetter>>, grants: Option<&Grants>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State {
+            circuit: engine.circuit(),
+            cursor: engine.cursor().clone(),
+            dead,
+            last_failure: engine.last_failure().cloned(),
+            grants: grants.cloned(),
+            idle: engine.is_idle(),
+            replaying_dead: engine.is_replaying_dead(),
+        };
+    }
+}
+
 impl Worker {
     /// Opens the sink's memory and starts delivering. Must be called within a tokio runtime.
     ///
@@ -321,16 +336,7 @@ async fn run(
         if dead_changed || dead_shown.is_none() {
             dead_shown = Some(Arc::new(engine.dead_letters().cloned().collect::<Vec<_>>()));
         }
-        {
-            let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.circuit = circuit;
-            state.cursor = engine.cursor().clone();
-            state.dead = dead_shown.clone().unwrap_or_default();
-            state.last_failure = engine.last_failure().cloned();
-            state.grants.clone_from(&grants);
-            state.idle = engine.is_idle();
-            state.replaying_dead = engine.is_replaying_dead();
-        }
+        shared.show(&engine, dead_shown.clone().unwrap_or_default(), grants.as_ref());
         // After the state: whoever closes a person sees a replay before it reads anything.
         for action in actions {
             hands.act(action, &mut tasks);
@@ -375,11 +381,7 @@ async fn run(
         while tasks.try_join_next().is_some() {}
     }
     tasks.shutdown().await;
-    // An orderly end leaves what was settled, or the next start would have it settled once more.
-    let (store, cursor) = (hands.store.clone(), engine.cursor().clone());
-    let save = move || saved(store.lock().unwrap_or_else(PoisonError::into_inner).save_cursor(&cursor));
-    // What went wrong is in the process' log.
-    let _ = tokio::task::spawn_blocking(save).await;
+    hands.leave(engine.cursor().clone()).await;
 }
 
 /// Carries out actions.
@@ -439,6 +441,14 @@ impl Hands {
                 });
             }
         }
+    }
+
+    /// Keeps the cursor at an orderly end, or the next start would have settled once more what is settled.
+    async fn leave(&self, cursor: Cursor) {
+        let store = self.store.clone();
+        let save = move || saved(store.lock().unwrap_or_else(PoisonError::into_inner).save_cursor(&cursor));
+        // What went wrong is in the process' log.
+        let _ = tokio::task::spawn_blocking(save).await;
     }
 
     fn call(&self, call: Call) {

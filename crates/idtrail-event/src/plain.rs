@@ -347,13 +347,12 @@ impl<'de> Visitor<'de> for EventSeed {
             let key = Registry::Event.key(name).and_then(|key| usize::try_from(key).ok());
             match key {
                 Some(PII_CONTEXT) => {
-                    let context = event.next_value::<Option<Object<'de, Text<'de>, CONTEXT_KEYS>>>()?;
-                    let context = context.map(|object| object.members.map(Member::text));
-                    members.context.fill(context)?;
+                    let context = event.next_value::<Option<Object<&str, CONTEXT_KEYS>>>()?;
+                    members.context.fill(context.map(|object| object.0))?;
                 }
                 Some(FLAGS) => {
-                    let flags = event.next_value::<Option<Object<'de, Flag, FLAG_KEYS>>>()?;
-                    members.flags.fill(flags.map(|object| object.members.map(Member::flag)))?;
+                    let flags = event.next_value::<Option<Object<bool, FLAG_KEYS>>>()?;
+                    members.flags.fill(flags.map(|object| object.0))?;
                 }
                 Some(key) => {
                     let place = members.texts.get_mut(key);
@@ -372,73 +371,41 @@ trait Part<'de>: Deserialize<'de> + Copy {
     const REGISTRY: Registry;
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(&'a str);
-
-impl<'de> Part<'de> for Text<'de> {
+impl<'de> Part<'de> for &'de str {
     const REGISTRY: Registry = Registry::PiiContext;
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(transparent)]
-struct Flag(bool);
-
-impl Part<'_> for Flag {
+impl Part<'_> for bool {
     const REGISTRY: Registry = Registry::ComplianceFlags;
 }
 
-impl<'a> Member<Text<'a>> {
-    fn text(self) -> Member<&'a str> {
-        match self {
-            Self::Absent => Member::Absent,
-            Self::Null => Member::Null,
-            Self::Value(Text(text)) => Member::Value(text),
-        }
-    }
-}
-
-impl Member<Flag> {
-    fn flag(self) -> Member<bool> {
-        match self {
-            Self::Absent => Member::Absent,
-            Self::Null => Member::Null,
-            Self::Value(Flag(flag)) => Member::Value(flag),
-        }
-    }
-}
-
 /// An object with registered members only.
-struct Object<'a, T, const N: usize> {
-    members: [Member<T>; N],
-    lifetime: core::marker::PhantomData<&'a ()>,
+struct Object<T, const N: usize>([Member<T>; N]);
+
+impl<'de, T: Part<'de>, const N: usize> Deserialize<'de> for Object<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(core::marker::PhantomData))
+    }
 }
 
-impl<'de, T: Part<'de>, const N: usize> Deserialize<'de> for Object<'de, T, N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T, const N: usize>(core::marker::PhantomData<T>);
+struct ObjectVisitor<T, const N: usize>(core::marker::PhantomData<T>);
 
-        impl<'de, T: Part<'de>, const N: usize> Visitor<'de> for Members<T, N> {
-            type Value = [Member<T>; N];
+impl<'de, T: Part<'de>, const N: usize> Visitor<'de> for ObjectVisitor<T, N> {
+    type Value = Object<T, N>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("known members")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("known members")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<[Member<T>; N], A::Error> {
-                let mut members = [Member::Absent; N];
-                while let Some(name) = object.next_key::<&str>()? {
-                    let key = T::REGISTRY.key(name).and_then(|key| usize::try_from(key).ok());
-                    let place = key.and_then(|key| members.get_mut(key));
-                    let place = place.ok_or_else(|| A::Error::custom("an unknown member"))?;
-                    place.fill(object.next_value::<Option<T>>()?)?;
-                }
-                Ok(members)
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Object<T, N>, A::Error> {
+        let mut members = [Member::Absent; N];
+        while let Some(name) = object.next_key::<&str>()? {
+            let key = T::REGISTRY.key(name).and_then(|key| usize::try_from(key).ok());
+            let place = key.and_then(|key| members.get_mut(key));
+            let place = place.ok_or_else(|| A::Error::custom("an unknown member"))?;
+            place.fill(object.next_value::<Option<T>>()?)?;
         }
-
-        let members = deserializer.deserialize_map(Members(core::marker::PhantomData))?;
-        Ok(Self { members, lifetime: core::marker::PhantomData })
+        Ok(Object(members))
     }
 }
 

@@ -162,12 +162,17 @@ impl TokenKey {
     /// If the identifier is of another type: its token would be nobody's.
     pub fn token(&self, identifier: &RawIdentifier) -> IdentifierToken {
         assert!(identifier.kind == self.kind, "the key is for another type");
-        let value_length =
-            u32::try_from(identifier.value.len()).expect("an identifier is at most a few hundred bytes");
+        let value = identifier.value.as_str();
+        IdentifierToken(self.begun(value, value.len()).finalize().into_bytes().into())
+    }
+
+    /// Returns what has taken in a value of a length as far as it is given.
+    fn begun(&self, start: &str, value_bytes: usize) -> Hmac<Sha256> {
+        let length = u32::try_from(value_bytes).expect("an identifier is at most a few hundred bytes");
         let mut mac = self.mac.clone();
-        mac.update(&value_length.to_be_bytes());
-        mac.update(identifier.value.as_bytes());
-        IdentifierToken(mac.finalize().into_bytes().into())
+        mac.update(&length.to_be_bytes());
+        mac.update(start.as_bytes());
+        mac
     }
 }
 
@@ -193,12 +198,8 @@ impl TokenKey {
     /// If the values are shorter than their start, or longer than 4 GiB.
     #[must_use]
     pub fn starting_with(&self, start: &str, value_bytes: usize) -> TokenStart {
-        let length = u32::try_from(value_bytes).expect("an identifier is at most a few hundred bytes");
         let rest_bytes = value_bytes.checked_sub(start.len()).expect("a value is no shorter than its start");
-        let mut mac = self.mac.clone();
-        mac.update(&length.to_be_bytes());
-        mac.update(start.as_bytes());
-        TokenStart { rest_bytes, mac }
+        TokenStart { rest_bytes, mac: self.begun(start, value_bytes) }
     }
 }
 

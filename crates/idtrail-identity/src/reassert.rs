@@ -287,20 +287,7 @@ impl State {
 
     /// Adds what stands where an erased person's identifier stood: it is found by nothing and says nothing.
     fn add_nobody(&mut self, kind: u16) -> u32 {
-        self.nodes.push(Node {
-            token: [0; 32],
-            kind,
-            state: IdentifierState::Retired,
-            reason: StateReason::Erased,
-            flags: 0,
-            cluster: NONE,
-            next: NONE,
-            home: NONE,
-            posts: NONE,
-            edges: NONE,
-            history: NONE,
-            first_s: u32::MAX,
-        })
+        self.nodes.push(Node::new([0; 32], kind, (IdentifierState::Retired, StateReason::Erased), u32::MAX))
     }
 
     fn usable(&self, identifier: &Identifier) -> Option<u32> {

@@ -96,6 +96,31 @@ pub(crate) struct Node {
     pub(crate) first_s: u32,
 }
 
+impl Node {
+    /// Returns an identifier that is linked to nothing yet.
+    pub(crate) const fn new(
+        token: [u8; 32],
+        kind: u16,
+        (state, reason): (IdentifierState, StateReason),
+        first_s: u32,
+    ) -> Self {
+        Self {
+            token,
+            kind,
+            state,
+            reason,
+            flags: 0,
+            cluster: NONE,
+            next: NONE,
+            home: NONE,
+            posts: NONE,
+            edges: NONE,
+            history: NONE,
+            first_s,
+        }
+    }
+}
+
 /// Two identifiers that were seen together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
@@ -352,20 +377,12 @@ impl State {
 
     pub(crate) fn add_node(&mut self, kind: u16, token: [u8; 32], first_s: u32) -> u32 {
         let joint = self.rules.known(kind).joint;
-        let at = self.nodes.push(Node {
-            token,
-            kind,
-            state: if joint { IdentifierState::Shared } else { IdentifierState::Active },
-            reason: if joint { StateReason::Joint } else { StateReason::None },
-            flags: 0,
-            cluster: NONE,
-            next: NONE,
-            home: NONE,
-            posts: NONE,
-            edges: NONE,
-            history: NONE,
-            first_s,
-        });
+        let standing = if joint {
+            (IdentifierState::Shared, StateReason::Joint)
+        } else {
+            (IdentifierState::Active, StateReason::None)
+        };
+        let at = self.nodes.push(Node::new(token, kind, standing, first_s));
         self.by_token.insert(hash_bytes(&token, u64::from(kind)), at);
         at
     }

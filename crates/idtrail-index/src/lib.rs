@@ -28,7 +28,6 @@ pub mod slip;
 pub mod statement;
 mod store;
 pub mod trail;
-pub mod wipe;
 
 pub use error::{ErrorKind, IndexError};
 pub use months::ScanError;

@@ -140,10 +140,10 @@ impl Store {
         }
         // First what makes the others an index.
         let manifest = dir.join(manifest::NAME);
-        crate::wipe::remove(disk, &manifest).map_err(failed("wiped", &manifest))?;
+        idtrail_port::wipe(disk, &manifest).map_err(failed("wiped", &manifest))?;
         for name in disk.list(dir).map_err(failed("listed", dir))? {
             let path = dir.join(name);
-            crate::wipe::remove(disk, &path).map_err(failed("wiped", &path))?;
+            idtrail_port::wipe(disk, &path).map_err(failed("wiped", &path))?;
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl Store {
         let manifest = Manifest { binding: binding.to_owned(), vault_epoch: epoch, ..Manifest::default() };
         manifest.write(disk, dir)?;
         let marker = dir.join(DAMAGED_NAME);
-        crate::wipe::remove(disk, &marker).map_err(failed("removed", &marker))?;
+        idtrail_port::wipe(disk, &marker).map_err(failed("removed", &marker))?;
         Ok(manifest)
     }
 
@@ -560,7 +560,7 @@ fn wipe_others(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), I
         let path = dir.join(&name);
         let ours = name == manifest::NAME || name == DAMAGED_NAME || named.contains(&path);
         if !ours {
-            crate::wipe::remove(disk, &path).map_err(failed("wiped", &path))?;
+            idtrail_port::wipe(disk, &path).map_err(failed("wiped", &path))?;
         }
     }
     Ok(())

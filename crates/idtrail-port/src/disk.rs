@@ -179,6 +179,34 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8], privacy: Privacy
     disk.sync_dir(parent)
 }
 
+/// Overwrites a file with zeros, syncs it, and removes its name durably, so that the blocks which become free hold nothing
+/// of it. A missing file is no error.
+///
+/// On a disk that overwrites in place this is what erases; on flash and on copy-on-write file systems the device keeps what
+/// it likes, and only an encrypted volume helps.
+///
+/// # Errors
+/// As the disk reports them; to be repeated then.
+pub fn wipe(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    const CHUNK_BYTES: u64 = 1 << 20;
+    let file = match disk.open(path, Open::Write) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let length = file.len()?;
+    let zeros = vec![0; usize::try_from(CHUNK_BYTES.min(length)).unwrap_or(0)];
+    let mut at = 0;
+    while at < length {
+        let count = usize::try_from(length - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all_at(zeros.get(..count).unwrap_or_default(), at)?;
+        at += count as u64;
+    }
+    file.sync_data()?;
+    disk.remove(path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// Returns `path` with `.extension` added behind whatever it already ends in.
 pub fn append_extension(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -14,7 +14,7 @@ pub mod os;
 
 pub use disk::{
     Attributes, Disk, DiskFile, DiskLock, Open, Privacy, Space, append_extension, create_dir_durable,
-    read_optional, read_whole, write_atomic,
+    read_optional, read_whole, wipe, write_atomic,
 };
 pub use network::{Exchange, Network, NetworkError};
 

@@ -20,7 +20,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use idtrail_event::{Dedupe, DedupeKind, DedupeValue, Rejected, SourceCode};
 use idtrail_index::facts::{Hasher, Key};
-use idtrail_port::{Disk, Entropy, Open, Privacy, create_dir_durable, read_whole, write_atomic};
+use idtrail_port::{Disk, Entropy, Privacy, create_dir_durable, read_whole, wipe, write_atomic};
 use idtrail_vault::{ErasedEvent, Suppression};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -520,13 +520,7 @@ impl Quarantine {
     }
 
     fn destroy(&self, path: &Path) -> Result<(), QuarantineError> {
-        let failed = |source| self.failed(path, source);
-        let file = self.disk.open(path, Open::Write).map_err(failed)?;
-        let bytes = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
-        file.write_all_at(&vec![0; bytes], 0).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        self.disk.remove(path).map_err(failed)?;
-        self.disk.sync_dir(&self.dir).map_err(failed)
+        wipe(&*self.disk, path).map_err(|source| self.failed(path, source))
     }
 
     fn failed(&self, path: &Path, source: io::Error) -> QuarantineError {

@@ -48,7 +48,7 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), ShredError> {
 }
 
 pub(super) fn wipe(disk: &dyn Disk, path: &Path) -> Result<(), ShredError> {
-    crate::wipe::remove(disk, path).map_err(file("removed", path))
+    idtrail_port::wipe(disk, path).map_err(file("removed", path))
 }
 
 pub(super) fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ShredError + 'a {

@@ -57,7 +57,7 @@ impl Store {
             std::mem::take(&mut *lock(&files.grave)).into_iter().partition(|run| Arc::strong_count(run) == 1);
         lock(&files.grave).extend(read);
         for run in free {
-            if let Err(source) = crate::wipe::remove(&*files.disk, &run.path) {
+            if let Err(source) = idtrail_port::wipe(&*files.disk, &run.path) {
                 let error = failed("wiped", &run.path)(source);
                 lock(&files.grave).push(Arc::clone(&run));
                 return Err(error);
@@ -81,7 +81,7 @@ impl Store {
             Ok(run) => run,
             Err(error) => {
                 // What was begun is of no use; if it cannot be removed now, the next start does it.
-                let _ = crate::wipe::remove(&*files.disk, &path);
+                let _ = idtrail_port::wipe(&*files.disk, &path);
                 return self.noted(Err(error));
             }
         };
@@ -145,7 +145,7 @@ impl Store {
         }
         let info = writer.finish()?;
         if info.least > info.highest {
-            crate::wipe::remove(&*files.disk, &path).map_err(failed("wiped", &path))?;
+            idtrail_port::wipe(&*files.disk, &path).map_err(failed("wiped", &path))?;
             return Ok(None);
         }
         files.disk.sync_dir(&files.dir).map_err(failed("synced", &files.dir))?;

@@ -18,7 +18,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use hkdf::Hkdf;
 use idtrail_event::{Dedupe, DedupeKind, DedupeValue};
 use idtrail_index::statement::Statement;
-use idtrail_port::{Disk, Entropy, Open, Privacy, create_dir_durable, random, read_whole, write_atomic};
+use idtrail_port::{Disk, Entropy, Privacy, create_dir_durable, random, read_whole, wipe, write_atomic};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -287,13 +287,7 @@ impl Proposals {
     }
 
     fn destroy(&self, path: &Path) -> Result<(), ProposalsError> {
-        let failed = |source| ProposalsError::Disk { path: path.to_owned(), source };
-        let file = self.disk.open(path, Open::Write).map_err(failed)?;
-        let bytes = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
-        file.write_all_at(&vec![0; bytes], 0).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        self.disk.remove(path).map_err(failed)?;
-        self.disk.sync_dir(&self.dir).map_err(failed)
+        wipe(&*self.disk, path).map_err(|source| ProposalsError::Disk { path: path.to_owned(), source })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Proposal>> {

@@ -22,9 +22,8 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use hkdf::Hkdf;
 use idtrail_index::identity::Identity;
-use idtrail_index::wipe;
 use idtrail_log::reader::Reader;
-use idtrail_port::{Disk, Entropy, Open, Privacy, append_extension, random};
+use idtrail_port::{Disk, Entropy, Open, Privacy, append_extension, random, wipe};
 use idtrail_tlog::{Hash, LogIndex};
 use idtrail_vault::{Secret32, Vault};
 use serde_json::json;
@@ -35,6 +34,8 @@ use super::Ports;
 use crate::settings::Settings;
 
 const NAME: &str = "identity-snapshot";
+/// Added to the name while it is being written.
+const UNFINISHED: &str = "new";
 const MAGIC: &[u8; 29] = b"idtrail identity snapshot v1\n";
 const SALT_BYTES: usize = 32;
 const HEAD_BYTES: usize = MAGIC.len() + SALT_BYTES + 8;
@@ -48,6 +49,7 @@ pub(super) const WORTH_LEAVES: u64 = 100_000;
 pub(super) struct Snapshots {
     disk: Arc<dyn Disk>,
     entropy: Arc<dyn Entropy>,
+    data_dir: PathBuf,
     path: PathBuf,
     binding: [u8; 32],
     /// Identity could not forget what it should have: it must not be kept.
@@ -59,7 +61,9 @@ pub(super) struct End(Option<(LogIndex, Hash)>);
 
 /// Overwrites what was kept in a data directory, so that the next start folds the log anew.
 pub(super) fn remove(disk: &dyn Disk, data_dir: &Path) -> io::Result<()> {
-    wipe::remove(disk, &data_dir.join(NAME))
+    let path = data_dir.join(NAME);
+    wipe(disk, &append_extension(&path, UNFINISHED))?;
+    wipe(disk, &path)
 }
 
 impl Snapshots {
@@ -74,6 +78,7 @@ impl Snapshots {
         Self {
             disk: Arc::clone(&ports.disk),
             entropy: Arc::clone(&ports.entropy),
+            data_dir: settings.data_dir.clone(),
             path: settings.data_dir.join(NAME),
             binding: Sha256::digest(bound.to_string()).into(),
             spoiled: Arc::default(),
@@ -118,7 +123,7 @@ impl Snapshots {
 
     /// Overwrites what was kept: it may know somebody who has to be forgotten.
     pub(super) fn wipe(&self) {
-        if let Err(error) = wipe::remove(&*self.disk, &self.path) {
+        if let Err(error) = remove(&*self.disk, &self.data_dir) {
             // It cannot be opened any more all the same.
             tracing::warn!(error = &error as &dyn std::error::Error, "an old snapshot could not be removed");
         }
@@ -138,8 +143,8 @@ impl Snapshots {
     }
 
     fn write(&self, secret: &Secret32, plain: &[u8]) -> io::Result<()> {
-        let new = append_extension(&self.path, "new");
-        wipe::remove(&*self.disk, &new)?;
+        let new = append_extension(&self.path, UNFINISHED);
+        wipe(&*self.disk, &new)?;
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(MAGIC);
         head.extend_from_slice(&random::<SALT_BYTES>(&*self.entropy));

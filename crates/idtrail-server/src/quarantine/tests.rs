@@ -2,6 +2,8 @@ use idtrail_event::{Rules, check};
 use idtrail_sim::{Seed, SimDisk, SimEntropy};
 use serde_json::json;
 
+use idtrail_port::Open;
+
 use super::*;
 
 const CANARY: &str = "canary55512@example.com";

@@ -40,6 +40,7 @@ mod rights_access;
 mod rights_midrun;
 mod rights_rectify;
 mod rights_residue;
+mod rights_seeds;
 mod rights_sinks;
 mod routes;
 mod shredding;
